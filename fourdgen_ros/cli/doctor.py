@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fourdgen doctor`: what is installed, what works, what is missing and the next step."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = 'check this machine: what works, what is missing, what to do'
+
+STYLES = {'ok': 'green', 'optional': 'yellow', 'missing': 'bold red'}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = ('Check what the package needs, by using it. The exit code is 1 where '
+                          'something that is not optional is missing.')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the findings here')
+
+
+def run(args: argparse.Namespace) -> int:
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from fourdgen_ros.cli.checks import CHECKS, examine
+
+    console = Console()
+    findings = []
+    with console.status('') as status:
+        for check in CHECKS:
+            status.update(f'checking {check.name} ...')
+            findings.append(examine(check))
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column('what', no_wrap=True)
+    table.add_column('verdict')
+    table.add_column('found', overflow='fold')
+    for finding in findings:
+        style = STYLES[finding.verdict]
+        detail = finding.found if finding.verdict == 'ok' else f'{finding.found}\n-> {finding.next}'
+        table.add_row(finding.name, f'[{style}]{finding.verdict}[/{style}]', detail)
+    console.print(table)
+
+    missing = [finding.name for finding in findings if finding.verdict == 'missing']
+    if missing:
+        console.print(f'\nMissing: {", ".join(missing)}.', style=STYLES['missing'])
+    else:
+        console.print('\nEverything that is needed works.', style=STYLES['ok'])
+    if args.json is not None:
+        report = {'ok': not missing, 'checks': [asdict(finding) for finding in findings]}
+        args.json.write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')
+    return 1 if missing else 0

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fourdgen generate`: RGB-D images in, a 4D future out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fourdgen_ros.cli import options
+
+if TYPE_CHECKING:
+    from fourdgen_ros.core.types import Future, Observation
+
+HELP = 'imagine the future of RGB-D images: a film, point clouds and arrays'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        'Generate one future from one RGB-D image per view, the reference view first, and write '
+        'future.gif, frame_00.ply ... (all views fused, in the optical frame of the reference '
+        'camera) and future.npz.')
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument('--images', type=Path, nargs='+', metavar='FILE',
+                        help='colour and 16 bit depth image of each view in turn: '
+                             'rgb0.png depth0.png rgb1.png depth1.png')
+    source.add_argument('--folder', type=Path, help='folder with NAME_rgb.png, NAME_depth.png and '
+                                                    'NAME_camera.json|yaml for each view')
+    source.add_argument('--from-cell', type=int, metavar='SEED',
+                        help='the first observation of the simulated cell')
+    parser.add_argument('--camera', type=Path, nargs='+', metavar='FILE', default=[],
+                        help='intrinsics of each view, with --images: JSON with K or fx fy cx cy, '
+                             'or camera_info YAML; one file serves all views')
+    parser.add_argument('--depth-unit', type=float, default=0.001,
+                        help='metres a count of the depth images (%(default)s)')
+    options.add_task(parser)
+    options.add_generator(parser, 'tiny')
+    parser.add_argument('--seed', type=int, default=0, help='of the generator (%(default)s)')
+    parser.add_argument('--steps', type=options.positive, help='denoising steps')
+    parser.add_argument('--out', type=Path, default=Path('future'), help='folder (%(default)s)')
+    options.add_json(parser, 'sizes and timings')
+
+
+def run(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from fourdgen_ros.evaluation.generators import load_generator
+
+    console = Console()
+    if args.from_cell is None:
+        observation, state = _read(args), None
+    else:
+        observation, state = _from_cell(args)
+    with console.status('loading the generator'):
+        generator = load_generator(args.generator, state)
+    with console.status('generating'):
+        future = generator.generate(observation, task=args.task, seed=args.seed, steps=args.steps)
+    with console.status('writing'):
+        files = _write(future, args.out)
+    seconds = sum(future.timings.values())
+    views, frames, height, width = future.rgb.shape[:4]
+    console.print(f'{frames} frames of {views} views, {width}x{height}, {future.dt:g} s apart, by '
+                  f'{future.generator} in {seconds:.2f} s', highlight=False)
+    for file in files[:1] + files[-2:]:
+        console.print(f'  {file}', highlight=False)
+    options.write_json(args.json, {
+        'generator': future.generator, 'task': args.task, 'seed': future.seed,
+        'steps': future.steps, 'views': list(future.cameras), 'frames': frames, 'height': height,
+        'width': width, 'dt': future.dt, 'clamp_ratio': future.clamp_ratio, 'seconds': seconds,
+        'timings': future.timings, 'files': [str(file) for file in files]})
+    return 0
+
+
+def _read(args: argparse.Namespace) -> Observation:
+    from fourdgen_ros.core.errors import InputError
+    from fourdgen_ros.core.types import Observation
+    from fourdgen_ros.evaluation.images import load_folder, load_view
+
+    if not args.depth_unit > 0:
+        raise InputError('--depth-unit', expected='more than 0 m', got=str(args.depth_unit))
+    if args.folder is not None:
+        return load_folder(args.folder, args.depth_unit)
+    views = len(args.images) // 2
+    if len(args.images) % 2:
+        raise InputError('--images', expected='a colour and a depth image for each view',
+                         got=f'{len(args.images)} files')
+    cameras = args.camera * views if len(args.camera) == 1 else args.camera
+    if len(cameras) != views:
+        raise InputError('--camera', expected=f'one file, or one for each of {views} views',
+                         got=f'{len(args.camera)} files')
+    return Observation(tuple(
+        load_view(f'view{i}', args.images[2 * i], args.images[2 * i + 1], cameras[i],
+                  args.depth_unit) for i in range(views)))
+
+
+def _from_cell(args: argparse.Namespace):
+    from fourdgen_ros.core.errors import InputError
+    from fourdgen_ros.sim.cell import Cell
+
+    if args.from_cell < 0:
+        raise InputError('--from-cell', expected='a seed of 0 or more', got=str(args.from_cell))
+    cell = Cell(args.task, args.from_cell)
+    return cell.observe(480, 640), cell.state
+
+
+def _write(future: Future, out: Path) -> list[Path]:
+    import numpy as np
+
+    from fourdgen_ros.evaluation.picture import future_film, save_gif, save_ply
+
+    out.mkdir(parents=True, exist_ok=True)
+    files = [out / 'future.gif']
+    save_gif(future_film(future), files[0], future.dt)
+    for t in range(future.frames):
+        files.append(out / f'frame_{t:02d}.ply')
+        save_ply(future, t, files[-1])
+    files.append(out / 'future.npz')
+    np.savez_compressed(
+        files[-1], rgb=future.rgb, points=future.points, valid=future.valid,
+        gripper=future.gripper, dt=future.dt, K=future.K, cameras=np.array(future.cameras),
+        frame_id=future.frame_id, generator=future.generator, seed=future.seed)
+    return files

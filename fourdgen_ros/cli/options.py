@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+TASK = 'PlaceAppleFromBowlIntoBin'
+
+
+def seed_range(text: str) -> range:
+    """`A:B` (seeds A to B - 1) or a single seed."""
+    first, colon, end = text.partition(':')
+    try:
+        seeds = range(int(first), int(end) if colon else int(first) + 1)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is neither a seed nor A:B') from None
+    if not seeds or seeds[0] < 0:
+        raise argparse.ArgumentTypeError(f'{text!r} names no seed; A:B means A to B - 1')
+    return seeds
+
+
+def positive(text: str) -> int:
+    """An integer of at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not an integer of at least 1')
+    return value
+
+
+def add_task(parser: argparse.ArgumentParser) -> None:
+    """Add --task."""
+    parser.add_argument('--task', default=TASK, help='task of the simulated cell (%(default)s)')
+
+
+def add_generator(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add --generator."""
+    parser.add_argument('--generator', default=default, metavar='G',
+                        help='tiny (the bundled model), oracle (the true future, simulation only) '
+                             'or a folder with trained weights (%(default)s)')
+
+
+def add_batch(parser: argparse.ArgumentParser, seeds: str) -> None:
+    """Add --seeds and --workers."""
+    parser.add_argument('--seeds', type=seed_range, default=seed_range(seeds), metavar='A:B',
+                        help=f'seeds A to B - 1 ({seeds})')
+    parser.add_argument('--workers', type=positive, default=1, help='processes (%(default)s)')
+
+
+def add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add --json."""
+    parser.add_argument('--json', type=Path, metavar='FILE', help=f'write {what} here')
+
+
+def require_task(name: str) -> None:
+    """Raise InputError for a task that the cell does not have, before anything is started."""
+    from fourdgen_ros.sim.tasks import load_task
+
+    load_task(name)
+
+
+def write_json(file: Path | None, value: dict) -> None:
+    """Write `value` to `file` unless it is None; folders are made."""
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(value, indent=1) + '\n', encoding='utf-8')
+
+
+def progress_bar() -> Progress:
+    """Bar with count, time and a field `note`."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
+                    TimeElapsedColumn(), TimeRemainingColumn(), TextColumn('{task.fields[note]}'))

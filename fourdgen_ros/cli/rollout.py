@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fourdgen rollout`: closed-loop success over seeds."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from fourdgen_ros.cli import options
+
+HELP = 'closed-loop success of a generator over seeds, without ROS'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        'Reset the simulated cell to each seed and run imagine, track, plan, execute until the '
+        'task is done. An interrupted run goes on when it is started again with the same --json.')
+    options.add_task(parser)
+    options.add_generator(parser, 'tiny')
+    options.add_batch(parser, '0:50')
+    parser.add_argument('--frames', type=int, default=6,
+                        help='frames of each future that are executed, the present one included '
+                             '(%(default)s)')
+    parser.add_argument('--max-segments', type=options.positive, default=10,
+                        help='futures after which a task counts as not done (%(default)s)')
+    parser.add_argument('--steps', type=options.positive, help='denoising steps')
+    options.add_json(parser, 'the report')
+
+
+def run(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from fourdgen_ros.core.errors import InputError
+    from fourdgen_ros.evaluation.generators import model_folder
+    from fourdgen_ros.evaluation.road import RoadConfig
+    from fourdgen_ros.evaluation.rollout import RolloutSpec, rollout
+
+    options.require_task(args.task)
+    model_folder(args.generator)
+    if args.frames < 2:
+        raise InputError('--frames', expected='at least 2', got=str(args.frames),
+                         hint='Frame 0 is the present: nothing would move.')
+    spec = RolloutSpec(args.task, args.generator, RoadConfig(
+        frames=args.frames, max_segments=args.max_segments, steps=args.steps))
+    successes = 0
+    with options.progress_bar() as bar:
+        line = bar.add_task(f'rollout {args.generator}', total=len(args.seeds), note='')
+
+        def show(row: dict) -> None:
+            nonlocal successes
+            successes += row['success']
+            if not row['success']:
+                bar.console.print(f"seed {row['seed']}: {row['cause']} after stage "
+                                  f"{row['stage']!r}: {row['message']}", highlight=False)
+            bar.update(line, advance=1, note=f'{successes} successes')
+
+        report = rollout(spec, args.seeds, workers=args.workers, file=args.json, on_result=show)
+    if args.json is not None:
+        options.write_json(args.json, report | {'command': ['fourdgen', *sys.argv[1:]]})
+    _print(Console(), report)
+    return 0
+
+
+def _print(console, report: dict) -> None:
+    from rich.table import Table
+
+    low, high = report['wilson95']
+    console.print(f"\n[bold]{report['successes']}/{report['n']}[/bold] successes "
+                  f'({100 * report["rate"]:.0f} %, 95 % interval {100 * low:.0f} to '
+                  f'{100 * high:.0f} %)', highlight=False)
+    for name in ('causes', 'stages', 'retries'):
+        if report[name]:
+            listed = ', '.join(f'{key} {count}' for key, count in sorted(report[name].items()))
+            console.print(f'{name}: {listed}', highlight=False)
+    table = Table('stage', 'p50', 'p95', 'n', box=None)
+    for stage, value in report['latency_s'].items():
+        if value['n']:
+            table.add_row(stage.replace('_', ' '), f"{value['p50']:.2f} s", f"{value['p95']:.2f} s",
+                          str(value['n']))
+    console.print(table)

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the package's files (config, models) lie: in the source tree or installed."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from pathlib import Path
+
+from fourdgen_ros.core.errors import InputError
+
+
+def share_directory() -> Path:
+    """Directory with `config/` and `models/`: the source tree's root or `share/fourdgen_ros`.
+
+    Raises `InputError` where neither is found.
+    """
+    module = Path(__file__).resolve().parents[1]
+    if (module.parent / 'package.xml').is_file():
+        return module.parent
+    # <prefix>/lib/python3.x/site-packages/fourdgen_ros; Debian has local/lib and dist-packages too.
+    candidates = [prefix / 'share' / 'fourdgen_ros' for prefix in module.parents[2:6]]
+    candidates.append(Path(sysconfig.get_path('data'), 'share', 'fourdgen_ros'))
+    candidates.append(Path(sys.prefix, 'share', 'fourdgen_ros'))
+    for candidate in candidates:
+        if (candidate / 'config').is_dir():
+            return candidate
+    raise InputError(
+        'the files of fourdgen_ros', expected='share/fourdgen_ros/config beside the package',
+        got=f'none above {module}', hint='Install the package with colcon or pip again.')

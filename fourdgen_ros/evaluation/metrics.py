@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How good a future is: gripper geometry first, because whole images are mostly background."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fourdgen_ros.core import se3
+from fourdgen_ros.core.camera import project
+from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.types import Future
+
+Array = NDArray[np.float64]
+MASK = 0.5  # a pixel above it shows the gripper
+
+
+def pose_errors(poses: Array, true: Array) -> tuple[Array, Array]:
+    """Distance in mm and angle in degrees between (T, 4, 4) poses, each (T,)."""
+    errors = np.array([se3.distance(a, b) for a, b in zip(poses, true, strict=True)])
+    return 1e3 * errors[:, 0], np.degrees(errors[:, 1])
+
+
+def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """Intersection over union of two masks (H, W); NaN when both are empty."""
+    union = int((a | b).sum())
+    return float((a & b).sum() / union) if union else float('nan')
+
+
+def lift(points: NDArray, size: tuple[int, int], K: Array,
+         T_camera_ref: Array) -> NDArray[np.bool_]:
+    """Mask (H, W) of the pixels onto which (n, 3) points of the reference frame project."""
+    height, width = size
+    u, v, z = project(se3.apply(T_camera_ref, points), K)
+    mask = np.zeros(size, bool)
+    with np.errstate(invalid='ignore'):
+        seen = (z > 0) & (u > -0.5) & (u < width - 0.5) & (v > -0.5) & (v < height - 0.5)
+    mask[np.rint(v[seen]).astype(int), np.rint(u[seen]).astype(int)] = True
+    return mask
+
+
+def box_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """Intersection over union of the bounding boxes of two masks; 0 when one is empty, NaN when
+    both are."""
+    if not a.any() and not b.any():
+        return float('nan')
+    if not a.any() or not b.any():
+        return 0.0
+    (a0, a1), (b0, b1) = _box(a), _box(b)
+    shared = np.prod(np.clip(np.minimum(a1, b1) - np.maximum(a0, b0), 0, None))
+    return float(shared / (np.prod(a1 - a0) + np.prod(b1 - b0) - shared))
+
+
+def _box(mask: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
+    cells = np.argwhere(mask)
+    return cells.min(0), cells.max(0) + 1
+
+
+def cross_view_iou(future: Future, T_ref_cameras: Array) -> tuple[Array, Array]:
+    """Whether the views agree on where the gripper is: IoU of masks and of boxes, (pairs, T).
+
+    The gripper's pixels of one view are lifted by their points into the other (every ordered pair
+    of views), with its true pose T_ref_camera (V, 4, 4), and compared with the gripper mask there
+    (the protocol of 4DGen). Two cameras see different sides of a hand, so that even a true future
+    stays far below 1: compare with its value. NaN where neither view shows the gripper.
+    """
+    views, frames = future.rgb.shape[:2]
+    if views < 2:
+        raise InputError('future', expected='two views or more to compare', got=str(views))
+    gripper = future.gripper > MASK
+    size = future.rgb.shape[2:4]
+    pairs = list(permutations(range(views), 2))
+    masks, boxes = np.empty((2, len(pairs), frames))
+    for i, (a, b) in enumerate(pairs):
+        T_b_ref = se3.inverse(T_ref_cameras[b])
+        for t in range(frames):
+            chosen = gripper[a, t] & future.valid[a, t]
+            lifted = lift(future.points[a, t][chosen].astype(float), size, future.K[b], T_b_ref)
+            lifted = _fill(lifted)
+            masks[i, t] = mask_iou(lifted, gripper[b, t])
+            boxes[i, t] = box_iou(lifted, gripper[b, t])
+    return masks, boxes
+
+
+def _fill(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Close the one-pixel gaps that lie between lifted pixels."""
+    from scipy.ndimage import binary_closing
+
+    return binary_closing(np.pad(mask, 1), np.ones((3, 3), bool))[1:-1, 1:-1]
+
+
+def point_errors(future: Future, true: Future) -> Array:
+    """Distances in mm (n,) of the points on pixels that truly show the gripper, frames 1..T-1."""
+    chosen = (true.gripper > MASK) & true.valid & future.valid
+    chosen[:, 0] = False
+    difference = future.points[chosen].astype(float) - true.points[chosen]
+    return 1e3 * np.linalg.norm(difference, axis=-1)
+
+
+def psnr(image: NDArray[np.uint8], true: NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio in dB of 8 bit images; inf when they are equal."""
+    mse = np.mean(np.square(image.astype(np.float64) - true))
+    return float('inf') if mse == 0 else float(10.0 * np.log10(255.0**2 / mse))
+
+
+def depth_errors(depth: NDArray, true: NDArray) -> tuple[float, float]:
+    """AbsRel and the share with max(d / d*, d* / d) < 1.25, metric and without alignment, over the
+    pixels where both depths are finite and positive."""
+    with np.errstate(invalid='ignore'):
+        both = (depth > 0) & (true > 0)
+    d, t = depth[both].astype(float), true[both].astype(float)
+    if not len(d):
+        return float('nan'), float('nan')
+    ratio = np.maximum(d / t, t / d)
+    return float(np.mean(np.abs(d - t) / t)), float(np.mean(ratio < 1.25))
+
+
+def view_depth(future: Future, view: int, T_ref_camera: Array) -> NDArray[np.float32]:
+    """Depth (T, H, W) m of a view along its own axis, by its pose in the reference frame."""
+    return se3.apply(se3.inverse(T_ref_camera), future.points[view])[..., 2]

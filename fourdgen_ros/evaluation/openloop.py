@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Futures against the truth, without executing them: generator and tracker errors told apart."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fourdgen_ros.core import se3
+from fourdgen_ros.core.errors import FourdgenError, InputError
+from fourdgen_ros.core.types import Future, Observation
+from fourdgen_ros.evaluation import metrics
+from fourdgen_ros.evaluation.generators import fingerprint, load_generator
+from fourdgen_ros.evaluation.partial import PartialResults
+from fourdgen_ros.evaluation.pool import results
+from fourdgen_ros.evaluation.stack import build_tracker, limit_threads, versions
+from fourdgen_ros.evaluation.statistics import summary
+from fourdgen_ros.sim.cell import Cell, CellState
+from fourdgen_ros.sim.expert import Expert
+from fourdgen_ros.sim.oracle import OracleGenerator
+
+if TYPE_CHECKING:
+    from fourdgen_ros.generator.base import Generator
+    from fourdgen_ros.tracker.base import Tracker
+
+Array = NDArray[np.float64]
+EVERY, LAST = 1.2, 6.0  # s into an expert episode at which futures start
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What comes after a state when the expert goes on: poses (T, 4, 4) of the TCP in the base
+    frame, opening (T,) m and the rendered future."""
+
+    poses: Array
+    opening: Array
+    future: Future
+
+
+class OpenLoop:
+    """Compares futures of `generator` with the truth on expert episodes of a task."""
+
+    def __init__(self, cell: Cell, generator: Generator, tracker: Tracker) -> None:
+        self._cell, self._generator, self._tracker = cell, generator, tracker
+        self._copy = Cell(cell.task)
+        self._state = cell.state()
+        self._oracle: OracleGenerator | None = None
+        self._poses = np.stack([cell.T_base_camera(c) for c in cell.cameras])
+        self._T_ref_cameras = se3.inverse(self._poses[0]) @ self._poses
+
+    def run(self, seed: int) -> list[dict[str, object]]:
+        """One row of measures per start on the expert episode of a seed."""
+        return [self._measure(seed, state) for state in list(self._starts(seed))]
+
+    def _starts(self, seed: int) -> Iterator[CellState]:
+        cell = self._cell
+        cell.reset(seed)
+        expert = Expert(cell)
+        for start in np.arange(0.0, LAST, EVERY):
+            while cell.time < start - 1e-9:
+                expert.drive()
+            # a robot that looks before it acts stands still
+            cell.set_arm_target(cell.joint_positions, np.zeros(7))
+            cell.step(0.2)
+            if cell.success():
+                return
+            yield cell.state()
+            expert.plan_from_here()
+
+    def _measure(self, seed: int, state: CellState) -> dict[str, object]:
+        cell, self._state = self._cell, state
+        cell.set_state(state)
+        observation = cell.observe(480, 640)
+        row: dict[str, object] = {'seed': seed, 'start_s': round(cell.time, 3),
+                                  'stage': cell.stage()}
+        begin = time.perf_counter()
+        future = self._generator.generate(observation, task=cell.task, seed=seed)
+        row['generate_s'] = time.perf_counter() - begin
+        truth = self._truth(observation, future)
+        row |= agreement(truth.future, self._T_ref_cameras, 'true_')
+        row |= self._track(truth.future, truth, 'true_')
+        if self._generator.name != 'oracle':
+            row |= compare(future, truth.future, self._T_ref_cameras)
+            row |= agreement(future, self._T_ref_cameras, '')
+            row |= self._track(future, truth, '')
+        return row
+
+    def _truth(self, observation: Observation, future: Future) -> Truth:
+        if self._oracle is None:  # a generator's futures all have one shape
+            self._oracle = OracleGenerator(lambda: self._state, future.frames - 1, future.dt,
+                                           *future.rgb.shape[2:4])
+        poses, opening = [], []
+        for rolled in self._oracle.roll(self._cell.task, self._state):
+            self._copy.set_state(rolled)
+            poses.append(self._copy.tcp_pose())
+            opening.append(self._copy.opening)
+        if self._generator.name == 'oracle':
+            rendered = future
+        else:
+            rendered = self._oracle.generate(observation, task=self._cell.task, seed=0)
+        return Truth(np.stack(poses), np.array(opening), rendered)
+
+    def _track(self, future: Future, truth: Truth, prefix: str) -> dict[str, object]:
+        """Errors per frame 1..T-1 of the tracked future against the true path."""
+        first = se3.inverse(self._poses[0]) @ truth.poses[0]
+        begin = time.perf_counter()
+        try:
+            tracked = self._tracker.track(future, first, float(truth.opening[0]))
+        except FourdgenError as error:
+            return {f'{prefix}tracking_error': str(error)}
+        seconds = time.perf_counter() - begin
+        mm, degrees = metrics.pose_errors((self._poses[0] @ tracked.poses)[1:], truth.poses[1:])
+        return {
+            f'{prefix}tcp_mm': mm.tolist(), f'{prefix}tcp_deg': degrees.tolist(),
+            f'{prefix}opening_mm': (1e3 * np.abs(tracked.opening - truth.opening)[1:]).tolist(),
+            f'{prefix}confidence': tracked.confidence[1:].tolist(),
+            f'{prefix}track_ms_per_frame': 1e3 * seconds / future.frames}
+
+
+def compare(future: Future, true: Future, T_ref_cameras: Array) -> dict[str, object]:
+    """Picture and geometry measures of the frames after the first."""
+    row: dict[str, object] = {'psnr_db': metrics.psnr(future.rgb[:, 1:], true.rgb[:, 1:])}
+    relative, near = zip(*(metrics.depth_errors(
+        metrics.view_depth(future, v, T)[1:], metrics.view_depth(true, v, T)[1:])
+        for v, T in enumerate(T_ref_cameras)), strict=True)
+    row['abs_rel'], row['delta_125'] = float(np.mean(relative)), float(np.mean(near))
+    row['gripper_points_mm'] = _median(metrics.point_errors(future, true))
+    row['mask_iou'] = _mean([metrics.mask_iou(a, b) for a, b in zip(
+        (future.gripper[:, 1:] > metrics.MASK).reshape(-1, *future.rgb.shape[2:4]),
+        (true.gripper[:, 1:] > metrics.MASK).reshape(-1, *future.rgb.shape[2:4]), strict=True)])
+    return row
+
+
+def agreement(future: Future, T_ref_cameras: Array, prefix: str) -> dict[str, float]:
+    """Cross-view IoU of the frames after the first; nothing for a single view."""
+    if len(T_ref_cameras) < 2:
+        return {}
+    masks, boxes = metrics.cross_view_iou(future, T_ref_cameras)
+    return {f'{prefix}cross_view_iou': _mean(masks[:, 1:].ravel()),
+            f'{prefix}cross_view_box_iou': _mean(boxes[:, 1:].ravel())}
+
+
+def _mean(values: Iterable[float]) -> float:
+    finite = [v for v in values if np.isfinite(v)]
+    return float(np.mean(finite)) if finite else float('nan')
+
+
+def _median(values: Array) -> float:
+    return float(np.median(values)) if len(values) else float('nan')
+
+
+def _build(task: str, generator: str) -> Callable[[int], dict]:
+    limit_threads(generator)
+    cell = Cell(task)
+    loop = OpenLoop(cell, load_generator(generator, cell.state), build_tracker())
+    return lambda seed: {'seed': seed, 'starts': loop.run(seed)}
+
+
+def evaluate(task: str, generator: str, seeds: Iterable[int], *, workers: int = 1,
+             file: Path | None = None,
+             on_result: Callable[[dict], None] = lambda row: None) -> dict:
+    """Futures of a generator on expert episodes of all seeds; with `file` also written there.
+
+    Resumable as `rollout`. `tcp_mm` and the like: tracked generated futures against the truth;
+    `true_...`: the same measure on true futures, that is the tracker alone.
+    """
+    seeds = list(seeds)
+    if not seeds or workers < 1:
+        raise InputError('evaluation', expected='at least one seed and one worker',
+                         got=f'{len(seeds)} seeds, {workers} workers')
+    identity = {'task': task, 'generator': generator, 'weights': fingerprint(generator)}
+    kept = PartialResults(file, {'evaluate': identity}) if file is not None else None
+    rows = {row['seed']: row for row in (kept.rows if kept is not None else ())
+            if row['seed'] in set(seeds)}
+    for row in rows.values():
+        on_result(row)
+    missing = [seed for seed in seeds if seed not in rows]
+    for row in results(_build, (task, generator), missing, workers):
+        rows[row['seed']] = row
+        if kept is not None:
+            kept.add(row)
+        on_result(row)
+    starts = [start for seed in seeds for start in rows[seed]['starts']]
+    report = {'n': len(starts), 'seeds': seeds, **identity, 'measures': summarise(starts),
+              'versions': versions(), 'futures': starts}
+    if kept is not None:
+        kept.finish(report)
+    return report
+
+
+PER_FRAME = ('tcp_mm', 'tcp_deg', 'opening_mm')
+PER_FUTURE = ('generate_s', 'track_ms_per_frame', 'cross_view_iou', 'cross_view_box_iou',
+              'mask_iou', 'gripper_points_mm', 'psnr_db', 'abs_rel', 'delta_125')
+
+
+def summarise(rows: list[dict]) -> dict[str, dict]:
+    """Median and p90 of every measure over all rows; poses also for the last frame alone."""
+    result: dict[str, dict] = {}
+    for prefix in ('', 'true_'):
+        tracked = [row for row in rows if f'{prefix}tcp_mm' in row]
+        for key in PER_FRAME:
+            values = [row[f'{prefix}{key}'] for row in tracked]
+            if values:
+                result[f'{prefix}{key}'] = summary(np.concatenate(values), 50, 90)
+                result[f'{prefix}{key}_last_frame'] = summary((v[-1] for v in values), 50, 90)
+        for key in PER_FUTURE:
+            values = [row[f'{prefix}{key}'] for row in rows if f'{prefix}{key}' in row]
+            if values:
+                result[f'{prefix}{key}'] = summary(values, 50, 90)
+                finite = [v for v in values if np.isfinite(v)]
+                if finite:
+                    result[f'{prefix}{key}']['mean'] = float(np.mean(finite))
+        failed = sum(f'{prefix}tracking_error' in row for row in rows)
+        if tracked or failed:
+            result[f'{prefix}tracking_failures'] = {'n': len(rows), 'failed': failed}
+    return result

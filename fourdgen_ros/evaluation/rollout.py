@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Closed-loop success of a generator over many seeds, on several processes, resumable."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.evaluation.generators import fingerprint
+from fourdgen_ros.evaluation.partial import PartialResults
+from fourdgen_ros.evaluation.pool import results
+from fourdgen_ros.evaluation.road import Road, RoadConfig, RoadResult
+from fourdgen_ros.evaluation.stack import build_road, limit_threads, versions
+from fourdgen_ros.evaluation.statistics import summary, wilson
+
+log = logging.getLogger(__name__)
+STAGE_KEYS = ('generate', 'track', 'plan', 'observation_to_plan', 'execute')
+
+
+@dataclass(frozen=True)
+class RolloutSpec:
+    """What is rolled out; two rollouts with equal specs may share results."""
+
+    task: str
+    generator: str
+    config: RoadConfig = field(default_factory=RoadConfig)
+
+    def identity(self) -> dict:
+        """The spec with the weights' fingerprint, as JSON."""
+        return asdict(self) | {'weights': fingerprint(self.generator)}
+
+
+def run_seed(road: Road, seed: int) -> dict:
+    """Outcome of one seed as JSON; an unexpected error is a failure with cause 'error'."""
+    start = time.perf_counter()
+    try:
+        road.cell.reset(seed)
+        return _row(seed, road.run(seed))
+    except Exception as error:  # one bad seed must not lose the others
+        log.error('seed %d:\n%s', seed, traceback.format_exc())
+        return {'seed': seed, 'success': False, 'stage': road.cell.stage(), 'cause': 'error',
+                'message': f'{type(error).__name__}: {error}', 'segments': [],
+                'seconds': time.perf_counter() - start, 'simulated_seconds': road.cell.time}
+
+
+def _row(seed: int, result: RoadResult) -> dict:
+    return {
+        'seed': seed, 'success': result.success, 'stage': result.stage, 'cause': result.cause,
+        'message': result.message, 'seconds': round(result.seconds, 3),
+        'simulated_seconds': round(result.simulated, 3),
+        'segments': [{
+            'seconds': {k: round(v, 4) for k, v in s.seconds.items()},
+            'confidence': round(s.confidence, 3), 'stage': s.stage, 'motion': round(s.motion, 3),
+            'failures': [asdict(f) for f in s.failures]} for s in result.segments]}
+
+
+def rollout(spec: RolloutSpec, seeds: Iterable[int], *, workers: int = 1, file: Path | None = None,
+            on_result: Callable[[dict], None] = lambda row: None) -> dict:
+    """Run all seeds and return the report; with `file` also write it there.
+
+    Finished seeds are kept beside `file` until the report is complete, so that an interrupted
+    rollout goes on where it was. Raises InputError when what is kept there is of another rollout.
+    """
+    seeds = list(seeds)
+    if not seeds or workers < 1:
+        raise InputError('rollout', expected='at least one seed and one worker',
+                         got=f'{len(seeds)} seeds, {workers} workers')
+    kept = PartialResults(file, spec.identity()) if file is not None else None
+    rows = {row['seed']: row for row in (kept.rows if kept is not None else ())
+            if row['seed'] in set(seeds)}
+    for row in rows.values():
+        on_result(row)
+    missing = [seed for seed in seeds if seed not in rows]
+    for row in results(_build, (spec,), missing, workers):
+        rows[row['seed']] = row
+        if kept is not None:
+            kept.add(row)
+        on_result(row)
+    result = report(spec, [rows[seed] for seed in seeds])
+    if kept is not None:
+        kept.finish(result)
+    return result
+
+
+def report(spec: RolloutSpec, rows: list[dict]) -> dict:
+    """The figures of a rollout: success with its interval, causes, stages, latencies."""
+    successes = sum(row['success'] for row in rows)
+    segments = [s for row in rows for s in row['segments']]
+    return {
+        'n': len(rows), 'successes': successes,
+        'rate': successes / len(rows), 'wilson95': list(wilson(successes, len(rows))),
+        'causes': dict(Counter(row['cause'] for row in rows if row['cause'] is not None)),
+        'stages': dict(Counter(row['stage'] for row in rows)),
+        'retries': dict(Counter(f['cause'] for s in segments for f in s['failures'])),
+        'latency_s': {key: summary((s['seconds'][key] for s in segments if key in s['seconds']),
+                                   50, 95) for key in STAGE_KEYS},
+        'segments': summary((len(row['segments']) for row in rows), 50, 95),
+        'task': spec.task, 'generator': spec.generator, 'config': asdict(spec.config),
+        'weights': fingerprint(spec.generator), 'versions': versions(), 'outcomes': rows}
+
+
+def _build(spec: RolloutSpec) -> Callable[[int], dict]:
+    limit_threads(spec.generator)
+    return partial(run_seed, build_road(spec.task, spec.generator, spec.config))

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The dynamics of the `tiny` preset: a denoising transformer over latents of all views and frames.
+
+Tokens: one per view and future frame (noisy), one per view for the encoded frame 0, a grid of image
+tokens per view, one geometry token per view, one for the task. Every token attends to every other,
+so each view sees every other view at every frame; the number of views is free up to `max_views`.
+No camera pose goes in; the geometry token predicts the pose of each view in the reference view's
+frame, with which pointmaps of all views are expressed in that frame.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from fourdgen_ros.generator.layers import ImageTrunk, rotation_from_6d
+
+
+class LatentDynamics(ModelMixin, ConfigMixin):
+    """Predicts clean latents from noisy ones (x0-prediction on the flow-matching path)."""
+
+    @register_to_config
+    def __init__(self, latent_dim: int = 64, frames: int = 8, dt: float = 0.4, max_views: int = 4,
+                 tasks: tuple[str, ...] = ('PlaceAppleFromBowlIntoBin',), height: int = 96,
+                 width: int = 128, trunk_widths: tuple[int, int, int] = (48, 96, 160),
+                 dim: int = 256, depth: int = 6, heads: int = 4, cross_view: bool = True) -> None:
+        super().__init__()
+        cells = (height // 16) * (width // 16)
+        self.trunk = ImageTrunk(trunk_widths)
+        self.image_in = nn.Linear(trunk_widths[-1], dim)
+        self.latent_in = nn.Linear(latent_dim, dim)
+        self.start_in = nn.Linear(latent_dim, dim)
+        self.cell_position = nn.Parameter(0.02 * torch.randn(cells, dim))
+        self.frame_position = nn.Parameter(0.02 * torch.randn(frames, dim))
+        self.view_embedding = nn.Parameter(0.02 * torch.randn(max_views, dim))
+        self.geometry_token = nn.Parameter(0.02 * torch.randn(dim))
+        self.task_embedding = nn.Embedding(len(tasks), dim)
+        self.time_in = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
+        layer = nn.TransformerEncoderLayer(dim, heads, 4 * dim, dropout=0.0, activation='gelu',
+                                           batch_first=True, norm_first=True)
+        self.transformer = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(dim)
+        self.latent_out = nn.Linear(dim, latent_dim)
+        self.geometry_out = nn.Linear(dim, 9)
+        self.opening_out = nn.Linear(dim, 1)
+        # latents are standardised with these, measured over the training set
+        self.register_buffer('latent_mean', torch.zeros(latent_dim))
+        self.register_buffer('latent_std', torch.ones(latent_dim))
+
+    def standardise(self, latent: Tensor) -> Tensor:
+        """Latents (..., D) of the codec with zero mean and unit variance over the training set."""
+        return (latent - self.latent_mean) / self.latent_std
+
+    def restore(self, latent: Tensor) -> Tensor:
+        """Inverse of `standardise`."""
+        return latent * self.latent_std + self.latent_mean
+
+    def condition(self, frame0: Tensor) -> Tensor:
+        """Image tokens (B, V, cells, dim) of the observed frames (B, V, 7, H, W)."""
+        b, v = frame0.shape[:2]
+        features = self.trunk(frame0.flatten(0, 1))[-1]
+        tokens = self.image_in(features.flatten(2).transpose(1, 2)) + self.cell_position
+        return tokens.view(b, v, *tokens.shape[1:])
+
+    def forward(self, noisy: Tensor, t: Tensor, start: Tensor, image: Tensor,
+                task: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Clean latents (B, V, T, D), relative camera poses (B, V, 9) and openings (B, V, T).
+
+        noisy (B, V, T, D) standardised; t (B,) in 0..1, 1 is pure noise; start (B, V, D) the
+        standardised latents of frame 0; image from `condition`; task (B,) index. A pose is a
+        position (m) and the first two rotation columns, see `pose_from_9d`. Openings are in 0.1 m;
+        they are told here because the scene tells them better than a frame's few finger pixels.
+        """
+        b, v, frames, _ = noisy.shape
+        views = self.view_embedding[:v]
+        x = self.latent_in(noisy) + self.frame_position[:frames]
+        x = x + self.time_in(_sinusoid(t, x.shape[-1]).to(x.dtype))[:, None, None]
+        own = torch.stack([self.start_in(start), self.geometry_token.expand(b, v, -1)], dim=2)
+        tokens = torch.cat([x, own, image], dim=2) + views[:, None]
+        per_view = tokens.shape[2]
+        task_token = self.task_embedding(task)[:, None]
+        sequence = torch.cat([tokens.flatten(1, 2), task_token], dim=1)
+        y = self.norm(self.transformer(sequence, mask=self._mask(v, per_view, sequence.device)))
+        y = y[:, :-1].view(b, v, per_view, -1)
+        clean, camera = self.latent_out(y[:, :, :frames]), self.geometry_out(y[:, :, frames + 1])
+        opening = self.opening_out(y[:, :, :frames])[..., 0]
+        return clean.float(), camera.float(), opening.float()
+
+    def _mask(self, views: int, per_view: int, device: torch.device) -> Tensor | None:
+        """Without cross-view attention (ablation) a view sees itself and the task only."""
+        if self.config.cross_view:
+            return None
+        owner = torch.arange(views, device=device).repeat_interleave(per_view)
+        owner = torch.cat([owner, torch.full((1,), -1, device=device)])
+        return (owner[:, None] != owner[None]) & (owner[None] >= 0)
+
+
+def _sinusoid(t: Tensor, dim: int) -> Tensor:
+    frequencies = torch.exp(torch.linspace(0.0, math.log(1000.0), dim // 2, device=t.device))
+    angles = t[:, None].float() * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+def pose_from_9d(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotation (..., 3, 3) and translation (..., 3), m, of a (..., 9) pose: position and the first
+    two rotation columns."""
+    return rotation_from_6d(x[..., 3:9]), x[..., :3]

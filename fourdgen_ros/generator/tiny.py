@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `tiny` preset: a small latent video diffusion model that runs on two CPU cores."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from torch import Tensor
+
+from fourdgen_ros.core.camera import pointmap, resize_view
+from fourdgen_ros.core.errors import GenerationError, InputError
+from fourdgen_ros.core.types import Future, Observation, RgbdView
+from fourdgen_ros.generator.codec import FrameCodec
+from fourdgen_ros.generator.dynamics import LatentDynamics, pose_from_9d
+from fourdgen_ros.generator.layers import DEPTH_RANGE, frame_tensor, rays
+from fourdgen_ros.generator.sampling import sample_latents
+
+DEFAULT_STEPS = 4
+MIN_VALID_DEPTH = 0.2  # share of the pixels of a view
+# The codec decodes what is too far as the far end of DEPTH_RANGE; this close to it is invalid.
+FAR_MARGIN = 0.1  # m
+
+
+class TinyGenerator:
+    """Codec + dynamics + scheduler behind the `Generator` protocol.
+
+    Raises InputError when codec and dynamics do not fit each other.
+    """
+
+    name = 'tiny'
+
+    def __init__(self, codec: FrameCodec, dynamics: LatentDynamics,
+                 scheduler: FlowMatchEulerDiscreteScheduler) -> None:
+        for field in ('height', 'width', 'latent_dim'):
+            ours, theirs = codec.config[field], dynamics.config[field]
+            if ours != theirs:
+                raise InputError('checkpoint', expected=f'codec and dynamics of one {field}',
+                                 got=f'{ours} and {theirs}',
+                                 hint='They come from different training runs.')
+        self.codec = codec.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.dynamics = dynamics.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.scheduler = scheduler
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, device: str = 'cpu') -> TinyGenerator:
+        """Load a folder with `codec/`, `dynamics/` and `scheduler/` (safetensors only).
+
+        Raises InputError when the folder, a file or the shapes in it are wrong.
+        """
+        folder = Path(folder)
+        for part in ('codec', 'dynamics'):
+            file = folder / part / 'diffusion_pytorch_model.safetensors'
+            if not file.is_file():
+                raise InputError(f'checkpoint {folder}', expected=f'{part}/{file.name}',
+                                 got='no such file',
+                                 hint='Weights are loaded from safetensors only: train them with '
+                                      '`fourdgen train` or point to a folder that has them.')
+        try:
+            codec = FrameCodec.from_pretrained(folder / 'codec', use_safetensors=True,
+                                               low_cpu_mem_usage=False)
+            dynamics = LatentDynamics.from_pretrained(folder / 'dynamics', use_safetensors=True,
+                                                      low_cpu_mem_usage=False)
+            scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / 'scheduler')
+        except Exception as error:  # diffusers and safetensors raise many kinds
+            raise InputError(f'checkpoint {folder}', expected='weights that fit config.json',
+                             got=f'{type(error).__name__}: {error}',
+                             hint='The file is damaged or belongs to another version.') from error
+        return cls(codec.to(device), dynamics.to(device), scheduler)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the folder that `from_pretrained` reads."""
+        folder = Path(folder)
+        self.codec.save_pretrained(folder / 'codec')
+        self.dynamics.save_pretrained(folder / 'dynamics')
+        self.scheduler.save_pretrained(folder / 'scheduler')
+
+    @torch.inference_mode()
+    def generate(self, observation: Observation, *, task: str, seed: int,
+                 steps: int | None = None) -> Future:
+        """See `Generator.generate`."""
+        # 1. Check and prepare the inputs
+        clock = _Clock()
+        steps = DEFAULT_STEPS if steps is None else steps
+        self._check(observation, task, steps)
+        height, width = self.codec.config.height, self.codec.config.width
+        views = [resize_view(v, height, width) for v in observation.views]
+        device = self.codec.device
+        rgb = torch.from_numpy(np.stack([v.rgb for v in views])).to(device)
+        depth = torch.from_numpy(np.stack([v.depth for v in views])).to(device)
+        K = torch.from_numpy(np.stack([v.K for v in views])).float().to(device)
+        frame0 = frame_tensor(rgb, depth, K).contiguous(memory_format=torch.channels_last)
+        clock.lap('prepare')
+
+        # 2. Denoise the latents of all views and frames together
+        with torch.autocast(device.type, torch.bfloat16):
+            start = self.codec.encode(frame0).float()
+            index = torch.tensor([self.dynamics.config.tasks.index(task)], device=device)
+            latents, camera, openings = sample_latents(
+                self.dynamics, self.scheduler, frame0[None],
+                self.dynamics.standardise(start)[None], index, steps=steps,
+                generator=torch.Generator().manual_seed(seed))
+            clock.lap('denoise')
+
+            # 3. Decode every frame against frame 0 of its view; frame 0 only for its gripper mask
+            z = torch.cat([start[:, None], self.dynamics.restore(latents[0])], dim=1)
+            frames = z.shape[1]
+            context = [f.repeat_interleave(frames, 0) for f in self.codec.context(frame0)]
+            z = z.flatten(0, 1)
+            tool = self.codec.tcp(z)
+            seen = tool[:, 9].view(len(views), frames)[:, :1]
+            opening = torch.cat([seen, openings[0]], dim=1).clamp_min(0.0)
+            tool = torch.cat([tool[:, :9], opening.flatten()[:, None]], dim=1)
+            out = self.codec.decode(z, tool, context, K.repeat_interleave(frames, 0))
+        depth0 = depth.repeat_interleave(frames, 0)
+        colour0 = frame0[:, :3].repeat_interleave(frames, 0)
+        colour, metres = out.compose(colour0, depth0)
+        mask = torch.sigmoid(out.gripper)
+        clock.lap('decode')
+
+        # 4. Points of every view in the reference view's frame
+        points = torch.stack(rays(K, height, width), dim=-1).repeat_interleave(frames, 0) \
+            * metres[..., None]
+        shape = (len(views), frames, height, width)
+        points = points.view(*shape, 3)
+        R, p = pose_from_9d(camera[0, 1:])
+        points[1:] = torch.einsum('vij,vthwj->vthwi', R, points[1:]) + p[:, None, None, None]
+        colour = colour.view(len(views), frames, 3, height, width)
+        future = self._assemble(observation, views, colour, points, metres.view(shape),
+                                mask.view(shape), R, p, seed, steps)
+        clock.lap('points')
+        # every view tells the opening of the one gripper
+        told = 0.1 * opening.mean(0).float().cpu().numpy()
+        return replace(future, timings=clock.laps, opening=told)
+
+    def _check(self, observation: Observation, task: str, steps: int) -> None:
+        if task not in self.dynamics.config.tasks:
+            raise InputError('task', expected=f'one of {list(self.dynamics.config.tasks)}',
+                             got=repr(task), hint='The checkpoint was not trained on it.')
+        if steps < 1:
+            raise InputError('steps', expected='at least 1', got=str(steps))
+        limit = self.dynamics.config.max_views
+        if len(observation.views) > limit:
+            raise InputError('observation', expected=f'at most {limit} views',
+                             got=str(len(observation.views)))
+        lo, hi = DEPTH_RANGE
+        for view in observation.views:
+            with np.errstate(invalid='ignore'):
+                share = float(((view.depth >= lo) & (view.depth <= hi)).mean())
+            if share < MIN_VALID_DEPTH:
+                raise InputError(f'depth of camera {view.camera!r}',
+                                 expected=f'at least {MIN_VALID_DEPTH:.0%} of pixels between {lo} '
+                                          f'and {hi} m', got=f'{share:.1%}',
+                                 hint='Is the depth stream aligned, in metres, and not covered?')
+
+    def _assemble(self, observation: Observation, views: list[RgbdView], colour: Tensor,
+                  points: Tensor, metres: Tensor, mask: Tensor, R: Tensor, p: Tensor, seed: int,
+                  steps: int) -> Future:
+        rgb8 = ((colour.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        rgb8 = rgb8.permute(0, 1, 3, 4, 2).cpu().numpy()
+        xyz = points.float().cpu().numpy()
+        rotation, position = R.float().cpu().numpy(), p.float().cpu().numpy()
+        for i, view in enumerate(views):
+            rgb8[i, 0] = view.rgb
+            measured = pointmap(view.depth, view.K)
+            xyz[i, 0] = measured if i == 0 else measured @ rotation[i - 1].T + position[i - 1]
+        too_far = metres[:, 1:].float().cpu().numpy() >= DEPTH_RANGE[1] - FAR_MARGIN
+        valid = np.isfinite(xyz).all(-1)
+        valid[:, 1:] &= ~too_far
+        if not (torch.isfinite(colour).all() and valid[:, 1:].any()):
+            raise GenerationError('the generated future', expected='finite colours and points',
+                                  got='NaN or nothing within range',
+                                  hint='The checkpoint is damaged; load another.')
+        xyz[~valid] = np.nan
+        return Future(
+            rgb=rgb8, points=xyz, valid=valid, gripper=mask.float().cpu().numpy(),
+            dt=float(self.dynamics.config.dt), K=np.stack([v.K for v in views]),
+            cameras=tuple(v.camera for v in views), stamp=observation.stamp, generator=self.name,
+            frame_id=observation.reference.frame_id, seed=seed, steps=steps,
+            clamp_ratio=float(too_far.mean()))
+
+
+class _Clock:
+    """Seconds of named steps in order."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = now - self._last
+        self._last = now

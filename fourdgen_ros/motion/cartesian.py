@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inverse kinematics and time-optimal timing along a Cartesian path, with roboplan."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from fourdgen_ros.core.errors import MissingDependencyError, PlanningError
+from fourdgen_ros.motion.robot import RobotConfig
+
+Array = NDArray[np.float64]
+
+# Weights of the null-space task that draws the arm to its start posture, in the order to try them.
+# Without it the most paths succeed (it fights the path near joint limits); a little helps where
+# the redundancy runs away into a collision.
+POSTURE_WEIGHTS = (0.0, 0.01, 0.05)
+# roboplan's time law overshoots acceleration limits by up to 8 % at blends.
+_ACCELERATION_RESERVE = 0.9
+_FRACTION = re.compile(r'path fraction ([0-9.eE+-]+)')
+
+
+@dataclass(frozen=True, eq=False)
+class TimedPath:
+    """Joint positions (n, J) every `dt` s, at rest at both ends; `fraction` of the path reached."""
+
+    positions: Array
+    dt: float
+    fraction: float
+
+
+class CartesianFollower:
+    """Follows Cartesian paths of one robot's tool centre point. Not thread safe."""
+
+    def __init__(self, robot: RobotConfig, *, dt: float = 0.005, position_tolerance: float = 0.002,
+                 rotation_tolerance: float = 0.01) -> None:
+        try:
+            from roboplan import cartesian_planning, core
+        except ImportError as error:
+            raise MissingDependencyError(
+                'roboplan', expected='roboplan-core and roboplan-cartesian-planning 0.7',
+                got=str(error),
+                hint='Install the embedded planner: pip install "fourdgen_ros[motion]".') from error
+        self._core, self._cartesian = core, cartesian_planning
+        self._robot, self._dt = robot, dt
+        self._tolerances = {'max_position_error': position_tolerance,
+                            'max_orientation_error': rotation_tolerance}
+        self._scene = core.Scene(robot.name, core.loadUrdfSceneDescription(str(robot.urdf)))
+        self._scene.importSrdf(robot.srdf.read_text())
+        self._import_limits()
+        # roboplan wants the whole configuration, fingers included; their value has no influence.
+        self._names = self._scene.getJointNames()
+
+    def follow(self, poses: Array, joints: Array, *, posture_weight: float,
+               velocity_scaling: float, acceleration_scaling: float) -> TimedPath:
+        """Fastest motion along poses (n, 4, 4), the first of which is FK of `joints` (J,).
+
+        When only a first part can be reached, that part. Collisions are not checked. Raises
+        PlanningError when not even the first step can be made or no time law is found.
+        """
+        options = {
+            'group_name': self._robot.group, 'dt': self._dt, **self._tolerances,
+            'speed_mode': self._cartesian.CartesianSpeedMode.TimeOptimal,
+            'velocity_scale': velocity_scaling,
+            'acceleration_scale': _ACCELERATION_RESERVE * acceleration_scaling,
+            'config_task_weight': posture_weight}
+        end = len(poses) - 1
+        while True:
+            result = self._attempt(poses[:end + 1], joints, options)
+            if isinstance(result, np.ndarray):
+                return TimedPath(result, self._dt, end / (len(poses) - 1))
+            reached, message = result
+            if reached is None:
+                raise PlanningError('timing along the path', expected='a time law within limits',
+                                    got=message, hint='Generate another future.')
+            # The reported fraction is where the solver gave up: stop at or before it.
+            end = int(min(reached, 0.95) * end)
+            if end < 1:
+                raise PlanningError(
+                    'inverse kinematics', expected='joint positions along the path', got=message,
+                    hint='The path leaves the reach of the arm: move the task nearer, or check '
+                         'the extrinsics.')
+
+    def _attempt(self, poses: Array, joints: Array,
+                 options: dict) -> Array | tuple[float | None, str]:
+        """Joint positions (n, J); or the fraction reached, if that is what failed, and why."""
+        full = np.zeros(len(self._names))
+        full[[self._names.index(name) for name in self._robot.joints]] = joints
+        self._scene.setJointPositions(full)
+        planner = self._cartesian.CartesianPathPlanner(
+            self._scene, self._cartesian.CartesianPlannerOptions(**options))
+        path = self._core.CartesianPath([self._robot.base_link], [self._robot.tcp_link],
+                                        [[np.asfortranarray(T) for T in poses]])
+        try:
+            with _stdout_to_stderr():
+                result = planner.plan(path, self._core.JointConfiguration(self._names, full))
+        except RuntimeError as error:
+            found = _FRACTION.search(str(error))
+            return (float(found.group(1)) if found else None), str(error)
+        return np.array(result.positions)
+
+    def _import_limits(self) -> None:
+        robot = self._robot
+        limits = {name: {'max_velocity': [float(robot.velocity[i])],
+                         'max_acceleration': [float(robot.acceleration[i])],
+                         'min_position': [float(robot.lower[i])],
+                         'max_position': [float(robot.upper[i])]}
+                  for i, name in enumerate(robot.joints)}
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / 'limits.yaml'
+            file.write_text(yaml.safe_dump({'joint_limits': limits}))
+            self._scene.importJointLimitsFromConfig(self._core.loadJointLimitsConfig(file))
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Send what C++ code prints to stdout to stderr: TOPP-RA reports rounding there."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)
+        os.dup2(saved, 1)
+        os.close(saved)

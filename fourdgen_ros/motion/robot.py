@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What motion needs to know about a robot cell, read from config/robots/<name>.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.paths import share_directory
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+Array = NDArray[np.float64]
+Bound = tuple[float | None, float | None, float | None]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Box in the base frame (m) in which the tool centre point may be; None leaves a side open."""
+
+    min: Bound = (None, None, None)
+    max: Bound = (None, None, None)
+
+    def __post_init__(self) -> None:
+        for axis, lo, hi in zip('xyz', self.min, self.max, strict=True):
+            if lo is not None and hi is not None and not lo < hi:
+                raise InputError(f'workspace {axis}', expected='min < max', got=f'{lo} and {hi}')
+
+    def excess(self, points: Array) -> Array:
+        """How far (n, 3) points lie outside, per axis x, y, z: (n, 3) m, 0 inside."""
+        out = np.zeros_like(points)
+        for i in range(3):
+            lo, hi = self.min[i], self.max[i]
+            if lo is not None:
+                out[:, i] = np.maximum(out[:, i], lo - points[:, i])
+            if hi is not None:
+                out[:, i] = np.maximum(out[:, i], points[:, i] - hi)
+        return out
+
+
+@dataclass(frozen=True)
+class SceneBox:
+    """An obstacle in the base frame: full sizes and centre in m, axis aligned.
+
+    `touches` names the links that may be in contact with it.
+    """
+
+    name: str
+    size: tuple[float, float, float]
+    position: tuple[float, float, float]
+    touches: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FingerTip:
+    """Box around a closed finger's tip, from the tool centre point, in m.
+
+    `reach` past it along the approach, `half_width` across, `thickness` in the opening direction.
+    """
+
+    reach: float
+    half_width: float
+    thickness: float
+
+    def lowest(self, poses: Array, opening: float) -> Array:
+        """Height (n,) of the lowest finger point for TCP poses (n, 4, 4) and an opening in m."""
+        y = opening / 2.0 + self.thickness
+        corners = np.array([[sx * self.half_width, sy * y, self.reach]
+                            for sx in (-1, 1) for sy in (-1, 1)])
+        return (poses[:, 2, 3:4] + poses[:, 2, :3] @ corners.T).min(axis=1)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RobotConfig:
+    """One arm with a parallel gripper in its cell.
+
+    Joint arrays are (J,) in the order of `joints`: `lower`, `upper`, `home` rad, `velocity` rad/s,
+    `acceleration` rad/s^2, `jerk` rad/s^3. `opening` is the least and the greatest distance between
+    the finger pads (m), `effort` the grasp force (N), `table_height` the height of the surface on
+    which objects lie (m, None: no table). `urdf` and `srdf` are files.
+    """
+
+    name: str
+    urdf: Path
+    srdf: Path
+    group: str
+    base_link: str
+    tcp_link: str
+    joints: tuple[str, ...]
+    home: Array
+    lower: Array
+    upper: Array
+    velocity: Array
+    acceleration: Array
+    jerk: Array
+    finger_joints: tuple[str, ...]
+    opening: tuple[float, float]
+    effort: float
+    tip: FingerTip
+    workspace: Workspace = Workspace()
+    table_height: float | None = None
+    scene: tuple[SceneBox, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = len(self.joints)
+        for name in ('home', 'lower', 'upper', 'velocity', 'acceleration', 'jerk'):
+            value = getattr(self, name)
+            if value.shape != (n,) or not np.isfinite(value).all():
+                raise InputError(f'{name} of robot {self.name!r}', expected=f'{n} finite numbers',
+                                 got=str(value.tolist()))
+        for name in ('velocity', 'acceleration', 'jerk'):
+            if not (getattr(self, name) > 0).all():
+                raise InputError(f'{name} of robot {self.name!r}', expected='positive limits',
+                                 got=str(getattr(self, name).tolist()))
+        if not ((self.lower <= self.home) & (self.home <= self.upper)).all():
+            raise InputError(f'home of robot {self.name!r}', expected='a pose within joint limits',
+                             got=str(self.home.tolist()))
+        if not 0.0 <= self.opening[0] < self.opening[1]:
+            raise InputError(f'gripper opening of robot {self.name!r}', expected='0 <= min < max',
+                             got=str(self.opening))
+
+    @classmethod
+    def from_yaml(cls, path: Path | str) -> RobotConfig:
+        """Read a robot file. Raises InputError when it is missing or incomplete."""
+        path = Path(path)
+        if not path.is_file():
+            raise InputError('robot file', expected='a YAML file', got=str(path))
+        data = yaml.safe_load(path.read_text())
+        try:
+            return cls._from_dict(data)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f'robot file {path}', expected='the keys of config/robots/panda.yaml',
+                             got=f'{type(error).__name__}: {error}') from error
+
+    @classmethod
+    def named(cls, name: str) -> RobotConfig:
+        """Read config/robots/<name>.yaml of this package, from source or installed."""
+        return cls.from_yaml(share_directory() / 'config' / 'robots' / f'{name}.yaml')
+
+    @classmethod
+    def _from_dict(cls, data: dict[str, Any]) -> RobotConfig:
+        limits, gripper, workspace = data['limits'], data['gripper'], data['workspace']
+        return cls(
+            name=data['name'], urdf=_PACKAGE / 'assets' / data['urdf'],
+            srdf=_PACKAGE / 'assets' / data['srdf'], group=data['group'],
+            base_link=data['base_link'], tcp_link=data['tcp_link'], joints=tuple(data['joints']),
+            home=np.array(data['home'], float),
+            **{k: np.array(limits[k], float)
+               for k in ('lower', 'upper', 'velocity', 'acceleration', 'jerk')},
+            finger_joints=tuple(gripper['joints']),
+            opening=(float(gripper['opening'][0]), float(gripper['opening'][1])),
+            effort=float(gripper['effort']), tip=FingerTip(**gripper['tip']),
+            workspace=Workspace(_bound(workspace['min']), _bound(workspace['max'])),
+            table_height=data['table_height'],
+            scene=tuple(SceneBox(box['name'], tuple(map(float, box['size'])),
+                                 tuple(map(float, box['position'])), tuple(box['touches']))
+                        for box in data['scene']))
+
+
+def _bound(values: list[float | None]) -> Bound:
+    x, y, z = (None if v is None else float(v) for v in values)
+    return x, y, z

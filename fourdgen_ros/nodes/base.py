@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every node shares: described parameters, diagnostics, a clean start and a clean end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.action import ActionClient, ActionServer
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
+
+from fourdgen_ros.core.errors import FourdgenError
+
+# One thread per goal that may be open at a time, and some for topics, services and cancels. The
+# default of rclpy, the number of cores, would let two open goals block everything else.
+EXECUTOR_THREADS = 10
+STAGE_THREAD = 'stage'  # how the names of threads begin in which stages compute
+
+OK, WARN, ERROR, STALE = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR,
+                          DiagnosticStatus.STALE)
+Status = tuple[bytes, str, dict[str, object]]
+
+
+class StageNode(Node):
+    """A node that runs stages; `close` ends what it does before it is destroyed."""
+
+    def __init__(self, name: str, **options: Any) -> None:
+        """`options` go to `rclpy.node.Node`."""
+        super().__init__(name, **options)
+        self.stopping = threading.Event()
+        self.group = ReentrantCallbackGroup()
+        self._choices: dict[str, Sequence[str]] = {}
+        self._reports: list[tuple[str, Callable[[], Status]]] = []
+        self.add_on_set_parameters_callback(self._check_choices)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self.create_timer(1.0, self._publish_diagnostics, callback_group=self.group)
+
+    def parameter(self, name: str, default: Any, description: str, *, low: float | None = None,
+                  high: float | None = None, choices: Sequence[str] = (),
+                  dynamic: bool = False) -> Any:
+        """Declare a parameter and return its value.
+
+        `low` and `high` are inclusive bounds, `choices` the allowed strings. Only a `dynamic`
+        parameter can be set while the node runs. A value outside its bounds stops the start.
+        """
+        descriptor = ParameterDescriptor(description=description, read_only=not dynamic)
+        if low is not None and high is not None:
+            if isinstance(default, float):
+                descriptor.floating_point_range = [
+                    FloatingPointRange(from_value=float(low), to_value=float(high), step=0.0)]
+            else:
+                descriptor.integer_range = [
+                    IntegerRange(from_value=int(low), to_value=int(high), step=1)]
+        if choices:
+            descriptor.additional_constraints = f'one of {", ".join(choices)}'
+            self._choices[name] = tuple(choices)
+        return self.declare_parameter(name, default, descriptor).value
+
+    def value(self, name: str) -> Any:
+        """Present value of a declared parameter."""
+        return self.get_parameter(name).value
+
+    def _check_choices(self, parameters: list[Parameter]) -> SetParametersResult:
+        for parameter in parameters:
+            allowed = self._choices.get(parameter.name)
+            if allowed is not None and parameter.value not in allowed:
+                return SetParametersResult(
+                    successful=False, reason=f'{parameter.name} is {parameter.value!r}, expected '
+                                             f'one of {", ".join(allowed)}')
+        return SetParametersResult(successful=True)
+
+    def report(self, part: str, status: Callable[[], Status]) -> None:
+        """Publish `status()` = (level, message, values) as '<node>: <part>' at 1 Hz (REP 107)."""
+        self._reports.append((part, status))
+
+    def _publish_diagnostics(self) -> None:
+        array = DiagnosticArray()
+        array.header.stamp = self.get_clock().now().to_msg()
+        for part, status in self._reports:
+            level, message, values = status()
+            array.status.append(DiagnosticStatus(
+                level=level, name=f'{self.get_name()}: {part}', message=message,
+                hardware_id=self.get_namespace(),
+                values=[KeyValue(key=k, value=str(v)) for k, v in values.items()]))
+        if array.status:
+            self._diagnostics.publish(array)
+
+    def close(self) -> None:
+        """End open goals. Called once, before the executor stops, also on Ctrl-C."""
+        self.stopping.set()
+
+    def destroy_node(self) -> None:
+        """Take the node off the graph, its actions included, which rclpy leaves there."""
+        destroy_actions(self)
+        super().destroy_node()
+
+
+def destroy_actions(node: Node) -> None:
+    """Destroy the action servers and clients of a node."""
+    for waitable in list(node.waitables):
+        if isinstance(waitable, (ActionServer, ActionClient)):
+            waitable.destroy()
+
+
+def spin(executor: MultiThreadedExecutor, node: StageNode) -> None:
+    """Spin until the executor is shut down; an error in one callback never ends the node."""
+    while rclpy.ok() and not node.stopping.is_set():
+        try:
+            executor.spin()
+        except rclpy.executors.ExternalShutdownException:
+            return
+        except Exception:
+            if node.stopping.is_set():
+                return  # rclpy takes the executor's parts away while it still looks at them
+            node.get_logger().error(f'unexpected error in a callback:\n{traceback.format_exc()}')
+
+
+def run_node(factory: Callable[[], StageNode], args: Sequence[str] | None = None) -> int:
+    """Run one node in this process until SIGINT or SIGTERM; returns the exit code.
+
+    rclpy's own signal handlers would close the connection at once; then nobody could cancel what
+    the controllers do. So the signal ends the wait, `close` does its work over a living
+    connection, and only then everything is shut down.
+    """
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        node = factory()
+    except (FourdgenError, rclpy.exceptions.ParameterException, ImportError) as error:
+        rclpy.logging.get_logger('fourdgen_ros').fatal(f'cannot start: {error}')
+        rclpy.try_shutdown()
+        return 1
+    executor = MultiThreadedExecutor(num_threads=EXECUTOR_THREADS)
+    executor.add_node(node)
+    thread = threading.Thread(target=spin, args=(executor, node), daemon=True)
+    thread.start()
+    stop.wait()
+    # The end has begun; a second signal while Python winds up must not look like a crash.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    node.close()
+    executor.shutdown(timeout_sec=2.0)
+    thread.join(timeout=2.0)
+    node.destroy_node()
+    rclpy.try_shutdown()
+    _end_without_waiting(0)
+    return 0
+
+
+def _end_without_waiting(code: int) -> None:
+    """End the process where a stage still computes: Python would wait until it has finished."""
+    for thread in threading.enumerate():
+        if thread.name.startswith(STAGE_THREAD):
+            thread.join(timeout=0.5)
+            if thread.is_alive():
+                os._exit(code)

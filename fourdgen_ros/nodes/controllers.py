@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The robot's controllers as action clients: joint trajectories and gripper commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from action_msgs.srv import CancelGoal
+from control_msgs.action import FollowJointTrajectory, GripperCommand, ParallelGripperCommand
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+
+from fourdgen_ros.core import types
+from fourdgen_ros.core.errors import ExecutionError
+from fourdgen_ros.nodes import conversions
+from fourdgen_ros.nodes.actions import CanceledError, RunningGoal, SafeActionClient, send_goal
+from fourdgen_ros.nodes.base import StageNode
+
+ACCEPT_TIMEOUT = 5.0  # s that a controller may take to accept a goal
+HOLD_TIMEOUT = 1.0  # s that a canceled controller may take to hold
+GRIPPER_ACTIONS = ('GripperCommand', 'ParallelGripperCommand')
+
+
+class RejectedError(ExecutionError):
+    """A controller is not there or did not accept a goal: nothing has moved."""
+
+
+class Controllers:
+    """Runs plan segments one at a time, and stops whatever runs."""
+
+    def __init__(self, node: StageNode, *, arm_action: str, gripper_action: str, gripper_type: str,
+                 fingers: Sequence[str], time_factor: float, time_margin: float,
+                 gripper_timeout: float) -> None:
+        """Set up the clients.
+
+        An arm motion may take `time_factor` times its duration plus `time_margin` s, a gripper
+        command `gripper_timeout` s. Each of the `fingers` moves by an equal share of the opening.
+        """
+        self._fingers, self._gripper_type = list(fingers), gripper_type
+        self._time_factor, self._time_margin = time_factor, time_margin
+        self._gripper_timeout = gripper_timeout
+        self._arm = SafeActionClient(node, FollowJointTrajectory, arm_action)
+        self._gripper = SafeActionClient(
+            node, GripperCommand if gripper_type == 'GripperCommand' else ParallelGripperCommand,
+            gripper_action)
+        self._cancel = [
+            node.create_client(CancelGoal, f'{name}/_action/cancel_goal', callback_group=node.group)
+            for name in (arm_action, gripper_action)]
+        self._event = node.create_publisher(String, 'trajectory_execution_event', 10)
+
+    def run(self, segment: types.JointTrajectory | types.GripperCommand,
+            interrupted: Callable[[], bool]) -> None:
+        """Run one segment to its end.
+
+        Raises RejectedError when nothing was started, ExecutionError with the controller's own code
+        and text when it failed or took too long, and CanceledError as soon as `interrupted()`;
+        whatever still runs has then been canceled.
+        """
+        if isinstance(segment, types.JointTrajectory):
+            self._run_arm(segment, interrupted)
+        else:
+            self._run_gripper(segment, interrupted)
+
+    def stop(self) -> None:
+        """Stop every motion at once, ours or not, and do not wait for answers.
+
+        Three ways, because any one may be missing: MoveIt's stop event, and for both controllers a
+        cancel request for all goals, which also reaches a goal that is not yet known as accepted.
+        """
+        self._event.publish(String(data='stop'))
+        for client in self._cancel:
+            if client.service_is_ready():
+                client.call_async(CancelGoal.Request())
+
+    def _run_arm(self, trajectory: types.JointTrajectory, interrupted: Callable[[], bool]) -> None:
+        goal = FollowJointTrajectory.Goal(
+            trajectory=conversions.joint_trajectory_to_msg(trajectory))
+        limit = trajectory.duration * self._time_factor + self._time_margin
+        running = self._finish(self._arm, goal, limit, interrupted)
+        result = running.result
+        if result.error_code != FollowJointTrajectory.Result.SUCCESSFUL or not running.succeeded:
+            raise ExecutionError(
+                f'arm controller {self._arm.name!r} failed with code {result.error_code} '
+                f'({_fjt_code(result.error_code)}), goal status {running.status}',
+                got=result.error_string)
+
+    def _run_gripper(self, command: types.GripperCommand, interrupted: Callable[[], bool]) -> None:
+        share = command.opening / len(self._fingers)
+        if self._gripper_type == 'GripperCommand':
+            goal = GripperCommand.Goal()
+            goal.command.position, goal.command.max_effort = share, command.max_effort
+        else:
+            n = len(self._fingers)
+            goal = ParallelGripperCommand.Goal(command=JointState(
+                name=self._fingers, position=[share] * n, effort=[command.max_effort] * n))
+        running = self._finish(self._gripper, goal, self._gripper_timeout, interrupted)
+        result = running.result
+        # A gripper that holds an object stalls before the commanded position: that is a success.
+        if not running.succeeded and not (result.stalled or result.reached_goal):
+            raise ExecutionError(
+                f'gripper controller {self._gripper.name!r} failed, goal status {running.status}',
+                got='neither at the goal nor stalled')
+
+    def _finish(self, client: SafeActionClient, goal: Any, limit: float,
+                interrupted: Callable[[], bool]) -> RunningGoal:
+        try:
+            running = send_goal(client, goal, timeout=ACCEPT_TIMEOUT, interrupted=interrupted)
+        except ExecutionError as error:
+            raise RejectedError(error.what, got=error.got, hint=error.hint) from error
+        except CanceledError:
+            self.stop()
+            raise
+        if running.wait(limit, interrupted):
+            if not running.succeeded and interrupted():
+                raise CanceledError  # the stop reached the controller before it reached us
+            return running
+        running.cancel()
+        self.stop()
+        held = running.wait(HOLD_TIMEOUT)
+        if interrupted():
+            raise CanceledError
+        raise ExecutionError(
+            f'controller {client.name!r} did not finish within {limit:.1f} s and was canceled',
+            hint='' if held else 'It did not answer the cancel request either: the robot may move.')
+
+
+def _fjt_code(code: int) -> str:
+    names = ('SUCCESSFUL', 'INVALID_GOAL', 'INVALID_JOINTS', 'OLD_HEADER_TIMESTAMP',
+             'PATH_TOLERANCE_VIOLATED', 'GOAL_TOLERANCE_VIOLATED')
+    return names[-code] if 0 <= -code < len(names) else 'unknown code'

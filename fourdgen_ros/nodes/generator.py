@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node `generator`: cameras -> Observation -> Future, on request (action `generate_future`)."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image
+
+from fourdgen_ros.action import GenerateFuture
+from fourdgen_ros.core.errors import ExecutionError, GenerationError, InputError
+from fourdgen_ros.core.paths import share_directory
+from fourdgen_ros.core.synchroniser import Synchroniser
+from fourdgen_ros.core.types import Observation
+from fourdgen_ros.generator.base import Generator
+from fourdgen_ros.msg import GeneratedFuture
+from fourdgen_ros.nodes import conversions
+from fourdgen_ros.nodes.actions import ActionError, Goal, Worker, call_service, serve_action
+from fourdgen_ros.nodes.base import ERROR, OK, WARN, StageNode, Status, run_node
+from fourdgen_ros.nodes.qos import LATCHED, qos_events
+from fourdgen_ros.srv import GetCellState
+
+Result = GenerateFuture.Result
+ORACLE_SIZE = (96, 128)  # (height, width), as the bundled model has
+KINDS = {'color': Image, 'depth': Image, 'info': CameraInfo}
+TOPICS = {'color': '{camera}/color/image_raw',
+          'depth': '{camera}/aligned_depth_to_color/image_raw',
+          'info': '{camera}/color/camera_info'}
+
+
+class GeneratorNode(StageNode):
+    """Keeps the newest synchronised RGB-D set; generates from one that is newer than the goal."""
+
+    def __init__(self, generator: Generator | None = None, **options: Any) -> None:
+        """Start; `generator` overrides the one that the parameters name."""
+        super().__init__('generator', **options)
+        self._cameras: list[str] = self.parameter(
+            'cameras', ['cam_left', 'cam_right'], 'names of the cameras, the reference first')
+        patterns = {
+            kind: self.parameter(f'{kind}_topic', TOPICS[kind],
+                                 f'topic of a camera\'s {kind}; {{camera}} is the name')
+            for kind in KINDS}
+        slop = self.parameter(
+            'slop', 0.05, 'largest stamp difference within one observation [s]', low=0.0, high=1.0)
+        reliability = self.parameter(
+            'input_reliability', 'best_effort',
+            'QoS reliability of the camera subscriptions; best_effort matches every publisher',
+            choices=('best_effort', 'reliable'))
+        self.parameter(
+            'observation_timeout', 3.0, 'how long a goal waits for an observation [s]',
+            low=0.01, high=60.0, dynamic=True)
+        self.parameter(
+            'max_observation_age', 0.0,
+            'how much older than the goal an observation may be [s]; with 0 the robot has surely '
+            'been at rest since its last motion', low=0.0, high=10.0, dynamic=True)
+        self.parameter('steps', 0, 'denoising steps when the goal does not say; 0: the '
+                                   'generator\'s default', low=0, high=1000, dynamic=True)
+        self._topics = {(camera, kind): self.resolve_topic_name(pattern.format(camera=camera))
+                        for camera in self._cameras for kind, pattern in patterns.items()}
+        self._synchroniser = Synchroniser(self._cameras, slop_s=slop, topics=self._topics)
+        self._generator = generator if generator is not None else self._load()
+        self._worker = Worker()
+        self._last_seconds = float('nan')
+        self._publisher = self.create_publisher(GeneratedFuture, 'future', LATCHED)
+        qos = QoSProfile(depth=5, reliability=ReliabilityPolicy[reliability.upper()])
+        for (camera, kind), topic in self._topics.items():
+            self.create_subscription(
+                KINDS[kind], topic, functools.partial(self._on_frame, camera, kind), qos,
+                callback_group=self.group, event_callbacks=qos_events(self, topic))
+        serve_action(self, GenerateFuture, 'generate_future', self._generate,
+                     unexpected=Result.GENERATION_FAILED, canceled=Result.CANCELED,
+                     codes={InputError: Result.NO_OBSERVATION,
+                            GenerationError: Result.GENERATION_FAILED})
+        self.report('cameras', self._camera_status)
+        self.report('generator', lambda: (
+            OK, self._generator.name, {'last generation [s]': f'{self._last_seconds:.3f}'}))
+
+    def _load(self) -> Generator:
+        backend = self.parameter(
+            'generator', 'tiny', 'the generator: tiny (a model) or oracle (simulated cell only: '
+                                 'rolls the scripted expert ahead)', choices=('tiny', 'oracle'))
+        model = self.parameter('model', '', 'folder of the model; empty: the bundled one')
+        if backend == 'oracle':
+            return self._oracle()
+        from fourdgen_ros.generator.tiny import TinyGenerator
+
+        return TinyGenerator.from_pretrained(
+            model if model else share_directory() / 'models' / 'tiny')
+
+    def _oracle(self) -> Generator:
+        from fourdgen_ros.sim.cell import CellState
+        from fourdgen_ros.sim.oracle import OracleGenerator
+
+        client = self.create_client(GetCellState, 'cell/get_state', callback_group=self.group)
+
+        def state() -> CellState:
+            response = call_service(client, GetCellState.Request(), timeout=10.0,
+                                    interrupted=self.stopping.is_set)
+            if not response.success:
+                raise ExecutionError('cell/get_state failed', got=response.message)
+            return CellState.from_array(response.state)
+
+        return OracleGenerator(state, height=ORACLE_SIZE[0], width=ORACLE_SIZE[1])
+
+    def _on_frame(self, camera: str, kind: str, message: Image | CameraInfo) -> None:
+        self._synchroniser.add(
+            camera, kind, conversions.stamp_to_ns(message.header.stamp), message)
+
+    def _generate(self, goal: Goal, result: Any) -> None:
+        request = goal.request
+        goal.feedback(stage='observe')
+        observation = self._worker.run(goal, self._observe(goal))
+        result.observation_skew = observation.skew
+        goal.feedback(stage='generate')
+        steps = request.steps if request.steps > 0 else self.value('steps')
+        future = self._worker.run(goal, lambda: self._generator.generate(
+            observation, task=request.task, seed=request.seed,
+            steps=steps if steps > 0 else None))
+        result.future_id = uuid.uuid4().hex[:12]
+        self._publisher.publish(conversions.future_to_msg(future, result.future_id))
+        self._last_seconds = sum(future.timings.values())
+
+    def _observe(self, goal: Goal) -> Callable[[], Observation]:
+        """Wait for an observation from after the goal: the robot may have moved before it."""
+        age = round(self.value('max_observation_age') * 1e9)
+        oldest = self.get_clock().now().nanoseconds - age
+        timeout = self.value('observation_timeout')
+
+        def wait() -> Observation:
+            synced = self._synchroniser.wait(oldest, timeout)
+            if synced is None:
+                raise ActionError(Result.NO_OBSERVATION, f'{self._no_observation(oldest)}')
+            return conversions.observation_from_set(synced, self._cameras, self._topics)
+
+        return wait
+
+    def _no_observation(self, oldest: int) -> str:
+        latest = self._synchroniser.latest()
+        if latest is None or self._synchroniser.missing():
+            return str(self._synchroniser.error())
+        behind = (oldest - latest.oldest) * 1e-9
+        return (f'cameras send, but stamps are {behind:.2f} s behind the goal; synchronise the '
+                f'clocks of the machines, or raise max_observation_age')
+
+    def _camera_status(self) -> Status:
+        stats, gaps = self._synchroniser.stats(), self._synchroniser.missing()
+        values: dict[str, object] = {
+            'sets': stats.sets, 'clock resets': stats.resets,
+            'last skew [ms]': f'{stats.last_skew_s * 1e3:.1f}',
+            'largest skew [ms]': f'{stats.max_skew_s * 1e3:.1f}'}
+        for (camera, kind), age in stats.age_s.items():
+            values[f'{camera} {kind} age [s]'] = 'never' if age is None else f'{age:.2f}'
+        for (camera, kind), count in stats.drops.items():
+            values[f'{camera} {kind} dropped'] = count
+        if not gaps:
+            return OK, 'synchronised', values
+        return (ERROR if stats.sets == 0 else WARN), '; '.join(str(g) for g in gaps), values
+
+    def close(self) -> None:
+        """End; a stage that computes runs on unseen."""
+        super().close()
+        self._worker.close()
+
+
+def main() -> int:
+    """Entry point of the executable `generator`."""
+    return run_node(GeneratorNode)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks the node `task_loop` to do a task; Ctrl-C stops the robot."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
+
+from fourdgen_ros.action import RunTask
+from fourdgen_ros.core.errors import ExecutionError
+from fourdgen_ros.nodes.actions import CanceledError, SafeActionClient, call_action
+from fourdgen_ros.nodes.base import StageNode, spin
+
+INTERRUPTED = 130  # exit code of a shell command that SIGINT ended
+
+
+def run_task(task: str, *, seed: int = 0, max_segments: int = 0, timeout: float = 3600.0,
+             server_timeout: float = 10.0,
+             feedback: Callable[[RunTask.Feedback], None] | None = None) -> tuple[int, Any]:
+    """Run a task over ROS and return (exit code, RunTask.Result or None).
+
+    The exit code is 0 when the task was done, 1 when it was not or there is no task loop, and 130
+    when SIGINT or SIGTERM came: then the task was canceled, and the robot has been told to hold.
+    Takes over these two signals; call it from the main thread.
+    """
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    interrupted = threading.Event()
+    before = {number: signal.signal(number, lambda *_: interrupted.set())
+              for number in (signal.SIGINT, signal.SIGTERM)}
+    node = StageNode('task_client')
+    executor = MultiThreadedExecutor(num_threads=4)
+    executor.add_node(node)
+    thread = threading.Thread(target=spin, args=(executor, node), daemon=True)
+    thread.start()
+    try:
+        client = SafeActionClient(node, RunTask, 'run_task')
+        request = RunTask.Goal(task=task, seed=seed, max_segments=max_segments)
+        result = call_action(client, request, timeout=timeout, accept_timeout=server_timeout,
+                             interrupted=interrupted.is_set, feedback=feedback)
+        if not result.success:
+            node.get_logger().error(f'task not done: {result.error_msg}')
+        return (0 if result.success else 1), result
+    except CanceledError:
+        node.get_logger().warning('interrupted: the task is canceled')
+        return INTERRUPTED, None
+    except ExecutionError as error:
+        node.get_logger().error(str(error))
+        return 1, None
+    finally:
+        node.close()
+        executor.shutdown(timeout_sec=2.0)
+        thread.join(timeout=2.0)
+        node.destroy_node()
+        rclpy.try_shutdown()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def main() -> int:
+    """Entry point of the executable `task_client`."""
+    parser = argparse.ArgumentParser(prog='task_client', description=__doc__)
+    parser.add_argument('task', help='name of the task, or a sentence for a generator that reads')
+    parser.add_argument('--seed', type=int, default=0, help='of the generator')
+    parser.add_argument('--max-segments', type=int, default=0, help='0: as the task loop is set')
+    args = parser.parse_args(remove_ros_args(sys.argv)[1:])
+    return run_task(args.task, seed=args.seed, max_segments=args.max_segments)[0]
+
+
+if __name__ == '__main__':
+    sys.exit(main())

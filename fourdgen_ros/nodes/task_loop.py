@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node `task_loop`: imagine, track, plan, execute, again and again (action `run_task`).
+
+Each segment follows only the first frames of a future, then looks again: errors of the generator,
+the tracker and the robot do not add up (receding horizon).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Collection
+from typing import Any
+
+from std_msgs.msg import Empty
+
+from fourdgen_ros.action import ExecutePlan, GenerateFuture, PlanMotion, RunTask, TrackGripper
+from fourdgen_ros.core.errors import ExecutionError
+from fourdgen_ros.nodes.actions import (
+    ActionError,
+    Goal,
+    SafeActionClient,
+    call_action,
+    call_service,
+    serve_action,
+    wait_for_ready,
+)
+from fourdgen_ros.nodes.base import OK, StageNode, run_node
+from fourdgen_ros.nodes.qos import RESULT
+from fourdgen_ros.srv import CheckSuccess
+
+Result = RunTask.Result
+
+
+class RetryError(ActionError):
+    """Nothing has moved, and another future may do better."""
+
+
+class TaskLoopNode(StageNode):
+    """Calls the four stages in turn until the task is done."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__('task_loop', **options)
+        self.parameter('frames', 6, 'frames of each future that are followed, frame 0 included; '
+                       '0: all', low=0, high=1000, dynamic=True)
+        self.parameter('max_segments', 20, 'segments before a task counts as not done',
+                       low=1, high=1000, dynamic=True)
+        self.parameter('retries', 2, 'further futures, with other seeds, after a generation, '
+                                     'tracking or planning failure', low=0, high=20, dynamic=True)
+        self.parameter('replan_after_abort', False, 'whether a motion that the controller aborted, '
+                       'for instance at a contact, is followed by another future instead of the '
+                       'end of the task')
+        self.parameter('stage_timeout', 120.0, 'time limit of one generation, tracking or planning '
+                                               '[s]', low=1.0, high=3600.0, dynamic=True)
+        self.parameter('execution_timeout', 600.0, 'time limit of one execution, waiting for '
+                                                   'confirmation included [s]',
+                       low=1.0, high=3600.0, dynamic=True)
+        self.parameter('server_timeout', 5.0, 'how long to wait for a stage\'s server [s]',
+                       low=0.1, high=60.0, dynamic=True)
+        success = self.parameter('success_service', '', 'service (CheckSuccess) that says whether '
+                                                        'the task is done; empty: nobody knows')
+        rate = self.parameter('heartbeat_rate', 20.0, 'rate of the topic `heartbeat`, which the '
+                                                      'execution node watches [Hz]',
+                              low=1.0, high=100.0)
+        self._generate = SafeActionClient(self, GenerateFuture, 'generate_future')
+        self._track = SafeActionClient(self, TrackGripper, 'track_gripper')
+        self._plan = SafeActionClient(self, PlanMotion, 'plan_motion')
+        self._execute = SafeActionClient(self, ExecutePlan, 'execute_plan')
+        self._check = self.create_client(
+            CheckSuccess, success, callback_group=self.group) if success else None
+        self._state = 'idle'
+        self._heartbeat = self.create_publisher(Empty, 'heartbeat', RESULT)
+        self.create_timer(1.0 / rate, lambda: self._heartbeat.publish(Empty()),
+                          callback_group=self.group)
+        serve_action(self, RunTask, 'run_task', self._run, unexpected=Result.EXECUTION,
+                     canceled=Result.STOPPED, busy=Result.BUSY)
+        self.report('task', lambda: (OK, self._state, {}))
+
+    def _run(self, goal: Goal, result: Any) -> None:
+        limit = goal.request.max_segments
+        limit = limit if limit > 0 else self.value('max_segments')
+        timings: list[dict[str, Any]] = []
+        seed = goal.request.seed
+        self._require_servers(goal)
+        try:
+            while not self._done(goal, result.segments):
+                if result.segments >= limit:
+                    reason = 'the task is not done' if self._check is not None else (
+                        'no success_service is configured that could tell whether the task is done')
+                    raise ActionError(Result.NOT_DONE, f'after {limit} segments {reason}')
+                timing: dict[str, Any] = {'segment': result.segments, 'seeds': []}
+                timings.append(timing)
+                seed = self._segment(goal, result.segments, seed, timing)
+                result.segments += 1
+            result.success = True
+        finally:
+            self._state = 'idle'
+            result.timing_json = json.dumps(timings)
+
+    def _require_servers(self, goal: Goal) -> None:
+        """Fail before anything is generated when a stage is not there."""
+        for code, client in ((Result.GENERATION, self._generate), (Result.TRACKING, self._track),
+                             (Result.PLANNING, self._plan), (Result.EXECUTION, self._execute)):
+            timeout = self.value('server_timeout')
+            if not wait_for_ready(client.server_is_ready, timeout, lambda: goal.canceled):
+                goal.check()
+                raise ActionError(code, f'no action server {client.name!r} within {timeout:g} s; '
+                                          f'start its node')
+
+    def _segment(self, goal: Goal, segment: int, seed: int, timing: dict[str, Any]) -> int:
+        """Run one segment and return the next unused seed."""
+        last = self.value('retries')
+        for attempt in range(last + 1):
+            timing['seeds'].append(seed)
+            try:
+                self._attempt(goal, segment, seed, timing)
+                return seed + 1
+            except RetryError as failure:
+                if attempt == last:
+                    raise
+                self.get_logger().warning(
+                    f'segment {segment}: {failure}; trying again with another seed')
+                seed += 1
+        raise AssertionError('unreachable: the last attempt returns or raises')
+
+    def _attempt(self, goal: Goal, segment: int, seed: int, timing: dict[str, Any]) -> None:
+        generated = self._stage(
+            goal, segment, timing, 'generate', Result.GENERATION, self._generate,
+            GenerateFuture.Goal(task=goal.request.task, seed=seed),
+            retry=(GenerateFuture.Result.GENERATION_FAILED,))
+        tracked = self._stage(
+            goal, segment, timing, 'track', Result.TRACKING, self._track,
+            TrackGripper.Goal(future_id=generated.future_id),
+            retry=(TrackGripper.Result.TRACKING_FAILED,))
+        confidence = min(tracked.trajectory.confidence, default=0.0)
+        planned = self._stage(
+            goal, segment, timing, 'plan', Result.PLANNING, self._plan,
+            PlanMotion.Goal(trajectory=tracked.trajectory, frames=self.value('frames')),
+            retry=(PlanMotion.Result.INVALID_TRAJECTORY, PlanMotion.Result.PLANNING_FAILED,
+                   PlanMotion.Result.CHECK_FAILED), confidence=confidence)
+        retry = [ExecutePlan.Result.CHECK_FAILED, ExecutePlan.Result.EXPIRED]
+        if self.value('replan_after_abort'):
+            retry.append(ExecutePlan.Result.CONTROLLER_ABORTED)
+        self._stage(
+            goal, segment, timing, 'execute', Result.EXECUTION, self._execute,
+            ExecutePlan.Goal(plan_id=planned.plan.plan_id), retry=retry,
+            stopped=(ExecutePlan.Result.STOPPED,), confidence=confidence)
+
+    def _stage(self, goal: Goal, segment: int, timing: dict[str, Any], stage: str, code: int,
+               client: SafeActionClient, request: Any, *, retry: Collection[int],
+               stopped: Collection[int] = (), confidence: float = 0.0) -> Any:
+        """Call one stage; a failure gets the RunTask `code` of the stage.
+
+        Result codes in `retry` raise `RetryError`; those in `stopped` fail with code STOPPED.
+        """
+        goal.check()
+        self._state = f'segment {segment}: {stage}'
+        goal.feedback(stage=stage, segment=segment, confidence=confidence)
+        limit = self.value('execution_timeout' if stage == 'execute' else 'stage_timeout')
+        start = time.monotonic()
+        try:
+            answer = call_action(client, request, timeout=limit,
+                                 accept_timeout=self.value('server_timeout'),
+                                 interrupted=lambda: goal.canceled)
+        except ExecutionError as error:
+            raise ActionError(code, f'{stage}: {error}') from error
+        finally:
+            timing[stage] = timing.get(stage, 0.0) + time.monotonic() - start
+        if answer.error_code == 0:
+            return answer
+        message = f'{stage}: {answer.error_msg}'
+        if answer.error_code in stopped:
+            raise ActionError(Result.STOPPED, message)
+        raise (RetryError if answer.error_code in retry else ActionError)(code, message)
+
+    def _done(self, goal: Goal, segment: int) -> bool:
+        if self._check is None:
+            return False
+        goal.check()
+        goal.feedback(stage='check', segment=segment)
+        try:
+            return call_service(self._check, CheckSuccess.Request(),
+                                timeout=self.value('server_timeout'),
+                                interrupted=lambda: goal.canceled).success
+        except ExecutionError as error:
+            goal.check()
+            raise ActionError(Result.NOT_DONE, f'check: {error}') from error
+
+
+def main() -> int:
+    """Entry point of the executable `task_loop`."""
+    return run_node(TaskLoopNode)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

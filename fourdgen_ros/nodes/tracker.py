@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node `tracker`: Future -> GripperTrajectory in the base frame (action `track_gripper`)."""
+
+from __future__ import annotations
+
+import bisect
+import sys
+import threading
+import time
+from collections import OrderedDict, deque
+from typing import Any
+
+from sensor_msgs.msg import JointState
+
+from fourdgen_ros.action import TrackGripper
+from fourdgen_ros.core.errors import InputError, TrackingError
+from fourdgen_ros.core.transforms import TransformError
+from fourdgen_ros.core.types import Future
+from fourdgen_ros.msg import GeneratedFuture, GripperTrajectory
+from fourdgen_ros.nodes import conversions
+from fourdgen_ros.nodes.actions import POLL, ActionError, Goal, Worker, serve_action
+from fourdgen_ros.nodes.base import OK, StageNode, run_node
+from fourdgen_ros.nodes.qos import LATCHED, SENSOR, qos_events
+from fourdgen_ros.nodes.tf import Transforms
+from fourdgen_ros.tracker.base import Tracker
+
+Result = TrackGripper.Result
+FUTURES_KEPT = 4
+
+
+class TrackerNode(StageNode):
+    """Follows the gripper through published futures, from the pose that the kinematics give."""
+
+    def __init__(self, tracker: Tracker | None = None, **options: Any) -> None:
+        """Start; `tracker` overrides the one that the parameters name."""
+        super().__init__('tracker', **options)
+        self._base_frame = self.parameter(
+            'base_frame', 'panda_link0', 'base frame of the robot; results lie in it')
+        self._tcp_frame = self.parameter(
+            'tcp_frame', 'panda_hand_tcp', 'tool centre point: z approach, y opening direction')
+        self._fingers = self.parameter(
+            'finger_joints', ['panda_finger_joint1', 'panda_finger_joint2'],
+            'joints whose positions add up to the gripper opening [m]')
+        history = self.parameter(
+            'history', 60.0, 'how far back transforms and joint states are kept: longer than a '
+            'generation takes [s]', low=1.0, high=3600.0)
+        self.parameter('tf_timeout', 1.0, 'how long to wait for a transform [s]',
+                       low=0.0, high=60.0, dynamic=True)
+        self.parameter('future_timeout', 2.0, 'how long to wait for the future of a goal [s]',
+                       low=0.0, high=60.0, dynamic=True)
+        self._tracker = tracker if tracker is not None else _embedded(self.parameter(
+            'gripper', 'panda_hand', 'gripper model: a folder of assets/grippers'))
+        self._worker = Worker()
+        self._lock = threading.Lock()
+        self._futures: OrderedDict[str, GeneratedFuture] = OrderedDict()
+        self._openings: deque[tuple[int, float]] = deque()
+        self._history = round(history * 1e9)
+        self._last: dict[str, object] = {}
+        self._transforms = Transforms(self, self.group, cache_s=history)
+        self._publisher = self.create_publisher(GripperTrajectory, 'gripper_trajectory', LATCHED)
+        self.create_subscription(GeneratedFuture, 'future', self._on_future, LATCHED,
+                                 callback_group=self.group,
+                                 event_callbacks=qos_events(self, 'future'))
+        self.create_subscription(JointState, '/joint_states', self._on_joints,
+                                 SENSOR, callback_group=self.group,
+                                 event_callbacks=qos_events(self, '/joint_states'))
+        serve_action(self, TrackGripper, 'track_gripper', self._track,
+                     unexpected=Result.TRACKING_FAILED, canceled=Result.CANCELED,
+                     codes={TransformError: Result.NO_TRANSFORM,
+                            TrackingError: Result.TRACKING_FAILED})
+        self.report('tracker', lambda: (OK, f'{len(self._futures)} futures known', self._last))
+
+    def _on_future(self, message: GeneratedFuture) -> None:
+        with self._lock:
+            self._futures[message.future_id] = message
+            while len(self._futures) > FUTURES_KEPT:
+                self._futures.popitem(last=False)
+
+    def _on_joints(self, message: JointState) -> None:
+        state = conversions.joint_state_to_dict(message)
+        # Arm and gripper may publish their joints in separate messages.
+        if all(name in state for name in self._fingers):
+            opening = sum(state[name][0] for name in self._fingers)
+            stamp = conversions.stamp_to_ns(message.header.stamp)
+            with self._lock:
+                self._openings.append((stamp, opening))
+                while abs(stamp - self._openings[0][0]) > self._history:
+                    self._openings.popleft()
+
+    def _track(self, goal: Goal, result: Any) -> None:
+        future = self._future(goal)
+        goal.feedback(progress=0.0)
+        first_pose, T_base_ref = self._worker.run(goal, lambda: self._poses(future))
+        opening = self._opening(future.stamp)
+        start = time.monotonic()
+        trajectory = self._worker.run(
+            goal, lambda: self._tracker.track(future, first_pose, opening))
+        message = conversions.gripper_trajectory_to_msg(
+            trajectory.transformed(T_base_ref, self._base_frame), goal.request.future_id)
+        result.trajectory = message
+        self._publisher.publish(message)
+        goal.feedback(progress=1.0)
+        self._last = {'last tracking [s]': f'{time.monotonic() - start:.3f}',
+                      'least confidence': f'{trajectory.confidence.min():.2f}'}
+
+    def _future(self, goal: Goal) -> Future:
+        future_id = goal.request.future_id
+        end = time.monotonic() + self.value('future_timeout')
+        while True:
+            with self._lock:
+                message, known = self._futures.get(future_id), list(self._futures)
+            if message is not None:
+                try:
+                    return conversions.future_from_msg(message)
+                except InputError as error:
+                    raise ActionError(Result.TRACKING_FAILED, str(error)) from error
+            if time.monotonic() >= end:
+                raise ActionError(
+                    Result.UNKNOWN_FUTURE,
+                    f'future {future_id!r} is not known; known are {known}. Generate one first, '
+                    f'and check that generator and tracker share the topic `future`.')
+            goal.check()
+            time.sleep(POLL)
+
+    def _poses(self, future: Future) -> tuple[Any, Any]:
+        """T_ref_tcp and T_base_ref (4, 4) when the observation was taken."""
+        timeout = self.value('tf_timeout')
+        return tuple(
+            self._transforms.lookup(target, source, future.stamp, timeout_s=timeout)
+            for target, source in ((future.frame_id, self._tcp_frame),
+                                   (self._base_frame, future.frame_id)))
+
+    def _opening(self, stamp: int) -> float | None:
+        """Return the opening in m nearest to a stamp; None: the fingers were never heard of."""
+        with self._lock:
+            openings = sorted(self._openings)
+        if not openings:
+            self.get_logger().warning(
+                f'/joint_states has not named {self._fingers}: tracking without the first opening')
+            return None
+        i = bisect.bisect_left(openings, stamp, key=lambda o: o[0])
+        return min(openings[max(0, i - 1):i + 1], key=lambda o: abs(o[0] - stamp))[1]
+
+    def close(self) -> None:
+        """End; a stage that computes runs on unseen."""
+        super().close()
+        self._worker.close()
+
+
+def _embedded(gripper: str) -> Tracker:
+    from fourdgen_ros.tracker.embedded import EmbeddedTracker
+    from fourdgen_ros.tracker.gripper_model import load_gripper
+
+    return EmbeddedTracker(load_gripper(gripper))
+
+
+def main() -> int:
+    """Entry point of the executable `tracker`."""
+    return run_node(TrackerNode)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

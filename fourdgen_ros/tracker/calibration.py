@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth scale per view from frame 0, where the robot's kinematics tell the true pose."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fourdgen_ros.core import se3
+from fourdgen_ros.tracker.frames import FrameView, inside_image
+from fourdgen_ros.tracker.registration import facing
+
+Array = NDArray[np.float64]
+
+MIN_POINTS = 12
+DEAD_BAND = 0.005
+LARGEST = 0.15
+SAME_SURFACE = 0.015
+
+
+def depth_scale(points: Array, normals: Array, view: FrameView, pose: Array) -> float:
+    """Factor on the depths of `view` that puts them onto the model at the known pose T_ref_tcp.
+
+    points, normals (n, 3) in the TCP frame. 1 when it is within 0.5 % of 1 or cannot be told.
+    """
+    T = view.camera.T_cam_ref @ pose
+    Y = se3.apply(T, points)
+    col, row, use = inside_image(view.camera, Y)
+    use &= facing(Y, normals @ T[:3, :3].T, np.zeros(3))
+    use &= (view.mask[row, col] > 0.5) & (view.trust[row, col] > 0.5)
+    ratio = Y[use, 2] / view.depth[row[use], col[use]]
+    ratio = ratio[np.abs(ratio - 1.0) < LARGEST]
+    if len(ratio) < MIN_POINTS:
+        return 1.0
+    # The second median leaves out what belongs to other surfaces.
+    scale = float(np.median(ratio))
+    scale = float(np.median(ratio[np.abs(ratio / scale - 1.0) < SAME_SURFACE]))
+    return scale if abs(scale - 1.0) > DEAD_BAND else 1.0

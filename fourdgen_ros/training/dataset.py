@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Demonstrations in memory, and the samples that the two training stages draw from them.
+
+Layout of a data set: `fourdgen_ros.sim.collect`. Pictures are kept as the integers they were
+recorded in (6 bytes a pixel), so 1000 episodes of two views fit in 6 GB; floats are made per batch.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fourdgen_ros.core import se3
+from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.generator.layers import frame_tensor
+
+FORMAT = 'fourdgen-episodes-1'
+DEPTH_UNIT = 1e-4  # m, of this format
+_THREADS = 2  # that read files
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """One recorded demonstration of T records and V views.
+
+    Shapes as in `fourdgen_ros.sim.collect`, except `tcp` (T, V, 10), see `tcp_vectors`, and
+    `camera` (V, 9): the views' poses in the reference frame, see `pose_from_9d`. `task` is its
+    index.
+    """
+
+    rgb: NDArray[np.uint8]
+    depth: NDArray[np.uint16]
+    gripper: NDArray[np.bool_]
+    tcp: NDArray[np.float32]
+    camera: NDArray[np.float32]
+    K: NDArray[np.float64]
+    task: int
+
+    def __len__(self) -> int:
+        return int(self.rgb.shape[0])
+
+
+class _Batch:
+    """Tensors that move to a device together."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch with its tensors on `device`."""
+        return replace(self, **{f.name: value.to(device) for f in fields(self)
+                                if isinstance(value := getattr(self, f.name), Tensor)})
+
+
+@dataclass
+class CodecBatch(_Batch):
+    """Frames and the frame 0 that each is decoded against.
+
+    frame and frame0 (N, 7, H, W) as `frame_tensor` makes them; rgb (N, 3, H, W) in -1..1; depth and
+    depth0 (N, H, W) m, NaN where invalid; gripper (N, H, W) 0 or 1; tcp (N, 10), see `tcp_vectors`;
+    K (N, 3, 3).
+    """
+
+    frame: Tensor
+    frame0: Tensor
+    rgb: Tensor
+    depth: Tensor
+    depth0: Tensor
+    gripper: Tensor
+    tcp: Tensor
+    K: Tensor
+
+
+@dataclass
+class DynamicsBatch(_Batch):
+    """Observations and what follows them.
+
+    frame0 (B, V, 7, H, W) as `frame_tensor` makes it; index (B, 1 + T, 2): episode and record of
+    frame 0 and the future frames; tcp (B, V, T, 10) of the future, see `tcp_vectors`; camera
+    (B, V, 9) relative to the reference view; task (B,) index.
+    """
+
+    frame0: Tensor
+    index: NDArray[np.int64]
+    tcp: Tensor
+    camera: Tensor
+    task: Tensor
+
+
+class Demonstrations:
+    """A data set in memory, its episodes in the order of their seeds.
+
+    With `limit`, only the first so many. Raises InputError when the folder is not a data set of one
+    of `tasks`, or an episode cannot be read.
+    """
+
+    def __init__(self, folder: Path, tasks: tuple[str, ...], *, limit: int | None = None) -> None:
+        meta_file = folder / 'meta.json'
+        files = sorted(folder.glob('episode_*.npz'))[:limit]
+        if not meta_file.is_file() or not files:
+            raise InputError(f'data set {folder}', expected='meta.json and episode_*.npz',
+                             got=f'{len(files)} episodes',
+                             hint='Make one: fourdgen collect --out DIR.')
+        meta = json.loads(meta_file.read_text())
+        if meta.get('format') != FORMAT:
+            raise InputError(f'data set {folder}', expected=f'format {FORMAT}',
+                             got=str(meta.get('format')), hint='Collect it again.')
+        if meta['task'] not in tasks:
+            raise InputError(f'data set {folder}', expected=f'a task of {tasks}', got=meta['task'])
+        self.rate = float(meta['rate_hz'])
+        task = tasks.index(meta['task'])
+        with ThreadPoolExecutor(_THREADS) as pool:
+            self.episodes = list(pool.map(lambda f: _load(f, task), files))
+
+    def codec_batch(self, rng: np.random.Generator, size: int, episodes: range,
+                    reach: int) -> CodecBatch:
+        """Random frames at most `reach` records after their frame 0."""
+        picks = []
+        for _ in range(size):
+            i = int(rng.choice(episodes))
+            e = self.episodes[i]
+            t0 = int(rng.integers(len(e)))
+            t = min(len(e) - 1, t0 + int(rng.integers(reach + 1)))
+            picks.append((i, int(rng.integers(e.rgb.shape[1])), t0, t))
+        return self.frames(picks)
+
+    def frames(self, picks: list[tuple[int, int, int, int]]) -> CodecBatch:
+        """Frames at (episode, view, time of frame 0, time)."""
+        rgb, rgb0, depth, depth0, gripper, tcp, K = [], [], [], [], [], [], []
+        for i, v, t0, t in picks:
+            e = self.episodes[i]
+            for values, source, at in ((rgb, e.rgb, t), (rgb0, e.rgb, t0), (depth, e.depth, t),
+                                       (depth0, e.depth, t0), (gripper, e.gripper, t)):
+                values.append(source[at, v])
+            tcp.append(e.tcp[t, v])
+            K.append(e.K[v])
+        k = torch.from_numpy(np.stack(K)).float()
+        metres, metres0 = _metres(depth), _metres(depth0)
+        colour, colour0 = torch.from_numpy(np.stack(rgb)), torch.from_numpy(np.stack(rgb0))
+        return CodecBatch(
+            frame=frame_tensor(colour, metres, k), frame0=frame_tensor(colour0, metres0, k),
+            rgb=colour.permute(0, 3, 1, 2).float() / 127.5 - 1.0, depth=metres, depth0=metres0,
+            gripper=torch.from_numpy(np.stack(gripper)).float(),
+            tcp=torch.from_numpy(np.stack(tcp)), K=k)
+
+    def dynamics_batch(self, rng: np.random.Generator, size: int, episodes: range, frames: int,
+                       stride: int) -> DynamicsBatch:
+        """Random starts with the `frames` frames that follow, `stride` records apart; the future
+        holds still after the end of the episode."""
+        picks = [int(rng.choice(episodes)) for _ in range(size)]
+        starts = [(i, int(rng.integers(len(self.episodes[i]) - 1))) for i in picks]
+        rgb, depth, K, camera, tcp, index, task = [], [], [], [], [], [], []
+        for i, t0 in starts:
+            e = self.episodes[i]
+            times = np.minimum(t0 + stride * np.arange(frames + 1), len(e) - 1)
+            index.append(np.stack([np.full_like(times, i), times], axis=-1))
+            rgb.append(e.rgb[t0])
+            depth.append(e.depth[t0])
+            K.append(e.K)
+            camera.append(e.camera)
+            tcp.append(e.tcp[times[1:]].swapaxes(0, 1))
+            task.append(e.task)
+        b, v = len(starts), rgb[0].shape[0]
+        colour = torch.from_numpy(np.stack(rgb)).flatten(0, 1)
+        k = torch.from_numpy(np.stack(K)).float().flatten(0, 1)
+        frame0 = frame_tensor(colour, _metres(depth).flatten(0, 1), k)
+        return DynamicsBatch(
+            frame0=frame0.view(b, v, *frame0.shape[1:]), index=np.stack(index),
+            tcp=torch.from_numpy(np.stack(tcp)), camera=torch.from_numpy(np.stack(camera)),
+            task=torch.tensor(task))
+
+
+def tcp_vectors(T_base_camera: NDArray[np.float64], tcp: NDArray[np.float64],
+                opening: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(T, V, 10) as `FrameCodec.tcp` predicts it, from camera (V, 4, 4) and TCP (T, 4, 4) poses in
+    the base frame and the opening (T,) in m."""
+    poses = se3.inverse(T_base_camera)[None] @ tcp[:, None]
+    width = np.broadcast_to(10.0 * opening[:, None, None], (*poses.shape[:2], 1))
+    return np.concatenate([_nine(poses), width], axis=-1).astype(np.float32)
+
+
+def _nine(T: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Position and the first two rotation columns, (..., 9)."""
+    return np.concatenate([T[..., :3, 3], T[..., :3, 0], T[..., :3, 1]], axis=-1)
+
+
+def _metres(depth: list[NDArray[np.uint16]]) -> Tensor:
+    d = torch.from_numpy(np.stack(depth).astype(np.float32)) * DEPTH_UNIT
+    return torch.where(d > 0, d, torch.full_like(d, float('nan')))
+
+
+def _load(file: Path, task: int) -> Episode:
+    try:
+        with np.load(file) as z:
+            cameras = z['T_base_camera']
+            return Episode(
+                rgb=z['rgb'], depth=z['depth'], gripper=z['gripper'], K=z['K'], task=task,
+                tcp=tcp_vectors(cameras, z['tcp'], z['opening']),
+                camera=_nine(se3.inverse(cameras[0]) @ cameras).astype(np.float32))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f'episode {file}', expected='the arrays of a demonstration',
+                         got=f'{type(error).__name__}: {error}',
+                         hint='Delete the file and collect it again.') from error

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A robot for the execution tests: joint states and controller actions, without physics."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import numpy as np
+from control_msgs.action import FollowJointTrajectory, GripperCommand, ParallelGripperCommand
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+
+from fourdgen_ros.core.types import JointTrajectory
+from fourdgen_ros.nodes import conversions
+from fourdgen_ros.sim.trajectory import TrajectoryFollower
+
+ARM = tuple(f'panda_joint{i}' for i in range(1, 8))
+FINGERS = ('panda_finger_joint1', 'panda_finger_joint2')
+HOME = np.array([0.0, -0.35, 0.0, -2.3, 0.0, 1.98, 0.7853])
+
+
+def move(q_end: np.ndarray, duration: float, q_start: np.ndarray = HOME) -> JointTrajectory:
+    """Smooth motion from rest to rest."""
+    times = np.linspace(0.0, duration, 11)
+    u = times / duration
+    s, ds, dds = (u**3 * (10 - 15 * u + 6 * u**2), 30 * u**2 * (1 - u)**2 / duration,
+                  60 * u * (1 - u) * (1 - 2 * u) / duration**2)
+    d = q_end - q_start
+    return JointTrajectory(ARM, times, q_start + np.outer(s, d), np.outer(ds, d), np.outer(dds, d))
+
+
+class Robot(Node):
+    """Follows trajectories exactly; holds where it is when a goal is canceled.
+
+    `reject`, `abort` (code, text) and `ignore` (accept and never move) make it misbehave.
+    """
+
+    def __init__(self, gripper_type: str = 'GripperCommand') -> None:
+        super().__init__('robot')
+        group = ReentrantCallbackGroup()
+        self.q, self.opening = HOME.copy(), 0.08
+        self.goals: list[Any] = []
+        self.gripper_goals: list[Any] = []
+        self.moved_until = 0.0
+        self.reject, self.ignore, self.stalls = False, False, False
+        self.abort: tuple[int, str] | None = None
+        self._states = self.create_publisher(JointState, '/joint_states', 10)
+        self._timer = self.create_timer(0.01, self._publish, callback_group=group)
+        self._busy = threading.Lock()
+        accept = {'goal_callback': lambda _: (GoalResponse.REJECT if self.reject
+                                              else GoalResponse.ACCEPT),
+                  'cancel_callback': lambda _: CancelResponse.ACCEPT, 'callback_group': group}
+        ActionServer(self, FollowJointTrajectory, 'panda_arm_controller/follow_joint_trajectory',
+                     self._follow, **accept)
+        kind = GripperCommand if gripper_type == 'GripperCommand' else ParallelGripperCommand
+        ActionServer(self, kind, 'panda_hand_controller/gripper_cmd', self._grip, **accept)
+
+    def silence(self) -> None:
+        """Publish no joint states any more."""
+        self._timer.cancel()
+
+    def _publish(self) -> None:
+        message = JointState(name=[*ARM, *FINGERS],
+                             position=[*self.q.tolist(), self.opening / 2, self.opening / 2],
+                             velocity=[0.0] * 9)
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._states.publish(message)
+
+    def _follow(self, handle: Any) -> Any:
+        result = FollowJointTrajectory.Result()
+        self.goals.append(handle.request)
+        follower = TrajectoryFollower(
+            conversions.joint_trajectory_from_msg(handle.request.trajectory))
+        start = time.monotonic()
+        while self.ignore or time.monotonic() - start < follower.duration:
+            if handle.is_cancel_requested:
+                handle.canceled()
+                return result
+            if self.abort is not None and time.monotonic() - start > 0.1:
+                result.error_code, result.error_string = self.abort
+                handle.abort()
+                return result
+            if not self.ignore:
+                self.q = follower.sample(time.monotonic() - start)[0]
+                self.moved_until = time.monotonic()
+            time.sleep(0.005)
+        self.q = follower.sample(follower.duration)[0]
+        handle.succeed()
+        return result
+
+    def _grip(self, handle: Any) -> Any:
+        self.gripper_goals.append(handle.request)
+        command = handle.request.command
+        position = command.position
+        self.opening = 2 * position if isinstance(position, float) else sum(position)
+        if isinstance(position, float):
+            result = GripperCommand.Result(stalled=self.stalls, reached_goal=not self.stalls)
+        else:
+            result = ParallelGripperCommand.Result(stalled=self.stalls,
+                                                   reached_goal=not self.stalls)
+        (handle.abort if self.stalls else handle.succeed)()
+        return result

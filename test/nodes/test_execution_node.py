@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node `execution` over real DDS: nothing moves that should not, and a stop stops."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from rclpy.exceptions import InvalidParameterValueException
+from robot_server import FINGERS, HOME, Robot, move
+from ros_graph import Graph, eventually, parameters
+from std_msgs.msg import Empty, String
+from std_srvs.srv import Trigger
+
+from fourdgen_ros.action import ExecutePlan, PlanMotion
+from fourdgen_ros.core.errors import PlanningError
+from fourdgen_ros.core.types import GripperCommand, GripperTrajectory, JointTrajectory, MotionPlan
+from fourdgen_ros.msg import MotionPlan as MotionPlanMsg
+from fourdgen_ros.nodes import conversions
+from fourdgen_ros.nodes.execution import ExecutionNode
+from fourdgen_ros.nodes.qos import LATCHED
+from fourdgen_ros.srv import ConfirmPlan
+
+Result = ExecutePlan.Result
+GOAL = HOME + 0.2
+
+
+class FixedPlanner:
+    """Plans the same segments whatever the trajectory."""
+
+    def __init__(self, *segments: JointTrajectory | GripperCommand, lifetime: float = 30.0) -> None:
+        self.segments, self.lifetime = segments, lifetime
+        self.error: Exception | None = None
+        self.calls: list[dict[str, Any]] = []
+
+    def plan(self, trajectory: GripperTrajectory, joints: np.ndarray, opening: float, *,
+             frames: int | None = None, now_ns: int, steady_ns: int | None = None) -> MotionPlan:
+        self.calls.append({'joints': joints, 'opening': opening, 'frames': frames,
+                           'now_ns': now_ns})
+        if self.error is not None:
+            raise self.error
+        return MotionPlan(uuid.uuid4().hex, self.segments, {'workspace': 'inside'},
+                          trajectory.stamp, steady_ns + round(self.lifetime * 1e9),
+                          frames or len(trajectory.poses), np.eye(4)[None])
+
+
+def planning_goal(**fields: Any) -> PlanMotion.Goal:
+    trajectory = GripperTrajectory(
+        np.tile(np.eye(4), (3, 1, 1)), np.full(3, 0.08), np.ones(3), 0.4 * np.arange(3),
+        'panda_link0', time.time_ns())
+    return PlanMotion.Goal(
+        trajectory=conversions.gripper_trajectory_to_msg(trajectory, 'f'), **fields)
+
+
+class Bench:
+    """Robot, execution node and calls."""
+
+    def __init__(self, graph: Graph, planner: FixedPlanner, robot: Robot | None = None,
+                 **values: Any) -> None:
+        self.graph, self.planner = graph, planner
+        self.robot = graph.add(robot if robot is not None else Robot())
+        self.events = graph.listen(String, 'trajectory_execution_event')
+        values = {'execution_mode': 'auto', 'heartbeat_timeout': 0.0, **values}
+        self.node = graph.add(ExecutionNode(planner, **parameters(**values)))
+        assert eventually(lambda: self.node._joints.age(list(FINGERS)) < 0.1)
+
+    def plan(self, **fields: Any) -> Any:
+        return self.graph.act(PlanMotion, 'plan_motion', planning_goal(**fields))
+
+    def start(self, plan_id: str | None = None, **options: Any) -> Any:
+        plan_id = self.plan().plan.plan_id if plan_id is None else plan_id
+        return self.graph.start(ExecutePlan, 'execute_plan', ExecutePlan.Goal(plan_id=plan_id),
+                                **options)
+
+    def execute(self, plan_id: str | None = None) -> Any:
+        running = self.start(plan_id)
+        assert running.wait(10.0)
+        return running.result
+
+    def start_moving(self) -> Any:
+        running = self.start()
+        assert eventually(lambda: self.robot.moved_until > 0.0)
+        time.sleep(0.1)
+        return running
+
+    def holds(self) -> bool:
+        q = self.robot.q.copy()
+        time.sleep(0.15)
+        return bool((self.robot.q == q).all()) and not np.allclose(q, GOAL, atol=1e-3)
+
+
+@pytest.fixture
+def bench(graph: Graph) -> Callable[..., Bench]:
+    return lambda *args, **values: Bench(graph, *args, **values)
+
+
+def test_plans_from_the_joint_states_and_publishes(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(move(GOAL, 0.3)))
+    result = b.plan(frames=2)
+    assert (result.error_code, result.error_msg) == (0, '')
+    assert result.seconds > 0
+    call = b.planner.calls[0]
+    np.testing.assert_allclose(call['joints'], HOME)
+    assert call['opening'] == pytest.approx(0.08)
+    assert call['frames'] == 2
+    plans = graph.listen(MotionPlanMsg, 'plan', LATCHED)
+    assert eventually(lambda: bool(plans))
+    assert plans[0].plan_id == result.plan.plan_id
+    assert plans[0].check_names == ['workspace']
+    assert plans[0].check_values == ['inside']
+
+
+def test_planning_says_what_is_wrong(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner())
+    b.planner.error = PlanningError('no inverse kinematics', got='0 solutions')
+    result = b.plan()
+    assert result.error_code == PlanMotion.Result.PLANNING_FAILED
+    assert result.error_msg == 'no inverse kinematics; got 0 solutions'
+    empty = graph.act(PlanMotion, 'plan_motion', PlanMotion.Goal())
+    assert empty.error_code == PlanMotion.Result.INVALID_TRAJECTORY
+    b.robot.silence()
+    time.sleep(0.6)
+    result = b.plan()
+    assert result.error_code == PlanMotion.Result.NO_JOINT_STATE
+    assert '/joint_states' in result.error_msg
+
+
+def test_executes_arm_and_gripper_in_order(bench: Any) -> None:
+    back = move(HOME, 0.3, GOAL)
+    b = bench(FixedPlanner(move(GOAL, 0.3), GripperCommand(0.03, 25.0), back))
+    feedback: list[str] = []
+    running = b.start(feedback=lambda f: feedback.append(f'{f.stage} {f.segment}/{f.segments}'))
+    assert running.wait(5.0)
+    assert (running.result.error_code, running.result.error_msg) == (0, '')
+    assert running.result.seconds >= 0.6
+    assert feedback == ['arm 0/3', 'gripper 1/3', 'arm 2/3']
+    np.testing.assert_allclose(b.robot.q, HOME, atol=1e-6)
+    assert len(b.robot.goals) == 2
+    command = b.robot.gripper_goals[0].command
+    assert (command.position, command.max_effort) == (0.015, 25.0)  # per finger
+
+
+def test_parallel_gripper_command(bench: Any) -> None:
+    b = bench(FixedPlanner(GripperCommand(0.03, 25.0)), Robot('ParallelGripperCommand'),
+              gripper_action_type='ParallelGripperCommand')
+    assert b.execute().error_code == 0
+    command = b.robot.gripper_goals[0].command
+    assert command.name == list(FINGERS)
+    assert list(command.position) == [0.015, 0.015]
+    assert list(command.effort) == [25.0, 25.0]
+
+
+def test_a_gripper_that_stalls_holds_something(bench: Any) -> None:
+    b = bench(FixedPlanner(GripperCommand(0.0)))
+    b.robot.stalls = True
+    assert b.execute().error_code == 0
+
+
+def test_dry_run_is_the_default_and_sends_nothing(graph: Graph) -> None:
+    robot = graph.add(Robot())
+    node = graph.add(ExecutionNode(FixedPlanner(move(GOAL, 0.2), GripperCommand(0.0))))
+    assert eventually(lambda: node._joints.age(list(FINGERS)) < 0.1)
+    plan = graph.act(PlanMotion, 'plan_motion', planning_goal()).plan
+    result = graph.act(ExecutePlan, 'execute_plan', ExecutePlan.Goal(plan_id=plan.plan_id))
+    assert result.error_code == Result.DRY_RUN
+    assert 'execution_mode' in result.error_msg
+    time.sleep(0.1)
+    assert robot.goals == []
+    assert robot.gripper_goals == []
+
+
+def test_confirm_waits_for_this_plan_only(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(move(GOAL, 0.2)), execution_mode='confirm')
+    stages: list[str] = []
+    plan_id = b.plan().plan.plan_id
+    running = b.start(plan_id, feedback=lambda f: stages.append(f.stage))
+    assert eventually(lambda: stages == ['waiting_for_confirmation'])
+    answer = graph.call(ConfirmPlan, 'confirm_plan', ConfirmPlan.Request(plan_id='another'))
+    assert not answer.success
+    assert "'another'" in answer.message
+    assert not running.wait(0.2)
+    assert b.robot.goals == []
+    assert graph.call(ConfirmPlan, 'confirm_plan', ConfirmPlan.Request(plan_id=plan_id)).success
+    assert running.wait(5.0)
+    assert running.result.error_code == 0
+    assert len(b.robot.goals) == 1
+
+
+def test_confirm_expires(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(move(GOAL, 0.2), lifetime=0.4), execution_mode='confirm')
+    plan_id = b.plan().plan.plan_id
+    assert b.execute(plan_id).error_code == Result.NOT_CONFIRMED
+    answer = graph.call(ConfirmPlan, 'confirm_plan', ConfirmPlan.Request(plan_id=plan_id))
+    assert not answer.success
+    assert 'expir' in answer.message
+    assert b.robot.goals == []
+
+
+def test_refuses_unknown_used_and_superseded_plans(bench: Any) -> None:
+    b = bench(FixedPlanner(GripperCommand(0.05)))
+    assert b.execute('no such plan').error_code == Result.UNKNOWN_PLAN
+    first = b.plan().plan.plan_id
+    second = b.plan().plan.plan_id
+    assert b.execute(first).error_code == Result.EXPIRED
+    assert b.execute(second).error_code == Result.NONE
+    assert b.execute(second).error_code == Result.EXPIRED
+    assert len(b.robot.gripper_goals) == 1
+
+
+def test_a_second_goal_is_busy(bench: Any) -> None:
+    b = bench(FixedPlanner(move(GOAL, 1.0)))
+    running = b.start_moving()
+    assert b.execute('any').error_code == Result.BUSY
+    assert running.wait(5.0)
+    assert running.result.error_code == 0
+
+
+def test_checks_the_start_just_before_sending(bench: Any) -> None:
+    b = bench(FixedPlanner(move(GOAL, 0.2)))
+    plan_id = b.plan().plan.plan_id
+    b.robot.q = HOME + 0.05
+    time.sleep(0.1)
+    result = b.execute(plan_id)
+    assert result.error_code == Result.CHECK_FAILED
+    assert 'start state' in result.error_msg
+    assert b.robot.goals == []
+
+
+def test_stop_is_answered_at_once_holds_and_latches(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(move(GOAL, 2.0)))
+    client = graph.client.create_client(Trigger, 'execution/stop')
+    assert client.wait_for_service(5.0)
+    running = b.start_moving()
+    start = time.monotonic()
+    future = client.call_async(Trigger.Request())
+    assert eventually(future.done, 1.0)
+    answered = time.monotonic()
+    assert answered - start < 0.1
+    assert future.result().success
+    assert running.wait(1.0)
+    assert running.result.error_code == Result.STOPPED
+    assert b.robot.moved_until - start < 0.2
+    assert b.holds()
+    assert eventually(lambda: [e.data for e in b.events][:1] == ['stop'])
+
+    assert b.plan().error_code == PlanMotion.Result.FAULT
+    result = b.execute('any')
+    assert result.error_code == Result.FAULT
+    assert 'reset_fault' in result.error_msg
+    assert graph.call(Trigger, 'execution/reset_fault').success
+    b.planner.segments = (move(GOAL, 0.2, b.robot.q.copy()),)
+    assert b.execute().error_code == 0
+
+
+def test_stop_works_when_nothing_moves(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(move(GOAL, 0.2)))
+    plan_id = b.plan().plan.plan_id
+    assert graph.call(Trigger, 'execution/stop').success
+    assert b.execute(plan_id).error_code == Result.FAULT
+    assert b.robot.goals == []
+
+
+def test_cancel_holds_the_arm_and_latches_nothing(bench: Any) -> None:
+    b = bench(FixedPlanner(move(GOAL, 2.0)))
+    running = b.start_moving()
+    running.cancel()
+    assert running.wait(1.0)
+    assert running.result.error_code == Result.STOPPED
+    assert b.holds()
+    b.planner.segments = (GripperCommand(0.05),)
+    assert b.execute().error_code == 0
+
+
+@pytest.mark.parametrize('source', ['joint states', 'heartbeat'])
+def test_silence_stops_the_arm(bench: Any, graph: Graph, source: str) -> None:
+    timeout = {'joint_state_timeout': 0.7, 'heartbeat_timeout': 0.7}
+    b = bench(FixedPlanner(move(GOAL, 6.0)), **timeout)
+    heartbeat = graph.client.create_publisher(Empty, 'heartbeat', 10)
+    beat = graph.client.create_timer(0.02, lambda: heartbeat.publish(Empty()))
+    running = b.start_moving()
+    assert not running.wait(0.5)  # all is well so far
+    b.robot.silence() if source == 'joint states' else beat.cancel()
+    start = time.monotonic()
+    assert running.wait(2.0)
+    assert running.result.error_code == Result.WATCHDOG
+    assert f'no {source}' in running.result.error_msg
+    assert b.robot.moved_until - start < 1.2
+    assert b.holds()
+    assert b.execute('any').error_code == Result.FAULT
+
+
+def test_a_controller_that_rejects(bench: Any) -> None:
+    b = bench(FixedPlanner(move(GOAL, 0.2)))
+    b.robot.reject = True
+    result = b.execute()
+    assert result.error_code == Result.CONTROLLER_REJECTED
+    assert 'panda_arm_controller/follow_joint_trajectory' in result.error_msg
+
+
+def test_no_controller(graph: Graph, bench: Any) -> None:
+    b = bench(FixedPlanner(move(GOAL, 0.2)), arm_action='elsewhere/follow_joint_trajectory')
+    result = b.execute()
+    assert result.error_code == Result.CONTROLLER_REJECTED
+    assert 'elsewhere/follow_joint_trajectory' in result.error_msg
+
+
+def test_a_controller_that_aborts(bench: Any) -> None:
+    b = bench(FixedPlanner(move(GOAL, 1.0), GripperCommand(0.0)))
+    b.robot.abort = (-4, 'joint panda_joint2 is 0.3 rad off')
+    result = b.execute()
+    assert result.error_code == Result.CONTROLLER_ABORTED
+    assert 'code -4 (PATH_TOLERANCE_VIOLATED)' in result.error_msg
+    assert 'joint panda_joint2 is 0.3 rad off' in result.error_msg
+    assert b.robot.gripper_goals == []  # what comes after is not sent
+
+
+def test_a_controller_that_never_finishes(bench: Any) -> None:
+    b = bench(FixedPlanner(move(GOAL, 0.2)), time_factor=1.0, time_margin=0.3)
+    b.robot.ignore = True
+    result = b.execute()
+    assert result.error_code == Result.CONTROLLER_ABORTED
+    assert 'did not finish within 0.5 s' in result.error_msg
+
+
+def test_the_node_stops_the_arm_when_it_ends(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(move(GOAL, 3.0)))
+    b.start_moving()
+    start = time.monotonic()
+    graph.remove(b.node)
+    assert b.robot.moved_until - start < 0.3
+    assert b.holds()
+
+
+@pytest.mark.parametrize(('name', 'value'), [
+    ('velocity_scaling', 0.0), ('velocity_scaling', 1.5), ('acceleration_scaling', 0.0),
+    ('execution_mode', 'yolo')])
+def test_a_dangerous_parameter_stops_the_start(graph: Graph, name: str, value: Any) -> None:
+    with pytest.raises(InvalidParameterValueException, match=name):
+        ExecutionNode(FixedPlanner(), **parameters(**{name: value}))

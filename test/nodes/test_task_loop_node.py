@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node `task_loop` over real DDS, with stages that do as they are told."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rclpy.action import ActionServer, CancelResponse
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.node import Node
+from ros_graph import Graph, eventually, parameters
+from std_msgs.msg import Empty
+
+from fourdgen_ros.action import ExecutePlan, GenerateFuture, PlanMotion, RunTask, TrackGripper
+from fourdgen_ros.nodes.task_loop import TaskLoopNode
+from fourdgen_ros.srv import CheckSuccess
+
+Result = RunTask.Result
+ACTIONS = {'generate_future': GenerateFuture, 'track_gripper': TrackGripper,
+           'plan_motion': PlanMotion, 'execute_plan': ExecutePlan}
+
+
+class Stages(Node):
+    """All four stages. `fail[name]` are error codes of the next calls; `hang` never ends."""
+
+    def __init__(self, names: tuple[str, ...] = tuple(ACTIONS)) -> None:
+        super().__init__('stages')
+        self.calls: list[tuple[str, Any]] = []
+        self.fail: dict[str, list[int]] = {}
+        self.hang = ''
+        self.canceled: list[str] = []
+        self.done_after = 10**6
+        group = ReentrantCallbackGroup()
+        for name in names:
+            ActionServer(self, ACTIONS[name], name, functools.partial(self._run, name),
+                         cancel_callback=lambda _: CancelResponse.ACCEPT, callback_group=group)
+        self.create_service(CheckSuccess, 'cell/check_success', self._check, callback_group=group)
+
+    def of(self, name: str) -> list[Any]:
+        return [request for called, request in self.calls if called == name]
+
+    def _run(self, name: str, handle: Any) -> Any:
+        self.calls.append((name, handle.request))
+        result = ACTIONS[name].Result()
+        while self.hang == name:
+            if handle.is_cancel_requested:
+                self.canceled.append(name)
+                handle.canceled()
+                return result
+            time.sleep(0.01)
+        codes = self.fail.get(name)
+        if codes:
+            result.error_code, result.error_msg = codes.pop(0), f'{name} has failed'
+            handle.abort()
+            return result
+        if name == 'generate_future':
+            result.future_id = f'future of seed {handle.request.seed}'
+        elif name == 'track_gripper':
+            result.trajectory.future_id = handle.request.future_id
+            result.trajectory.confidence = [1.0, 0.75]
+        elif name == 'plan_motion':
+            result.plan.plan_id = f'plan {len(self.calls)}'
+        handle.succeed()
+        return result
+
+    def _check(self, _: Any, response: CheckSuccess.Response) -> CheckSuccess.Response:
+        response.success = len(self.of('execute_plan')) >= self.done_after
+        return response
+
+
+@pytest.fixture
+def loop(graph: Graph) -> Callable[..., Stages]:
+    def start(*args: Any, **values: Any) -> Stages:
+        stages = graph.add(Stages(*args))
+        values = {'success_service': 'cell/check_success', **values}
+        graph.add(TaskLoopNode(**parameters(**values)))
+        return stages
+
+    return start
+
+
+def run(graph: Graph, **fields: Any) -> Any:
+    return graph.act(RunTask, 'run_task', RunTask.Goal(task='T', **fields))
+
+
+def test_goes_round_until_the_task_is_done(loop: Any, graph: Graph) -> None:
+    stages = loop()
+    stages.done_after = 2
+    feedback: list[Any] = []
+    running = graph.start(RunTask, 'run_task', RunTask.Goal(task='T', seed=40),
+                          feedback=feedback.append)
+    assert running.wait(10.0)
+    result = running.result
+    assert (result.success, result.error_code, result.error_msg) == (True, Result.NONE, '')
+    assert result.segments == 2
+    assert [name for name, _ in stages.calls] == list(ACTIONS) * 2
+    assert [g.seed for g in stages.of('generate_future')] == [40, 41]
+    assert all(g.task == 'T' for g in stages.of('generate_future'))
+    assert stages.of('track_gripper')[1].future_id == 'future of seed 41'
+    plan = stages.of('plan_motion')[0]
+    assert plan.frames == 6
+    assert plan.trajectory.future_id == 'future of seed 40'
+    assert stages.of('execute_plan')[0].plan_id == 'plan 3'
+    timings = json.loads(result.timing_json)
+    assert [t['segment'] for t in timings] == [0, 1]
+    assert all(t[s] > 0 for t in timings for s in ('generate', 'track', 'plan', 'execute'))
+    seen = [(f.stage, f.segment) for f in feedback]
+    assert seen[:6] == [('check', 0), ('generate', 0), ('track', 0), ('plan', 0), ('execute', 0),
+                        ('check', 1)]
+    assert [f.confidence for f in feedback if f.stage == 'execute'] == [0.75, 0.75]
+
+
+def test_a_task_that_is_done_needs_no_motion(loop: Any, graph: Graph) -> None:
+    stages = loop()
+    stages.done_after = 0
+    result = run(graph)
+    assert result.success
+    assert result.segments == 0
+    assert stages.calls == []
+
+
+def test_gives_up_after_max_segments(loop: Any, graph: Graph) -> None:
+    stages = loop(max_segments=3)
+    result = run(graph)
+    assert (result.success, result.error_code, result.segments) == (False, Result.NOT_DONE, 3)
+    assert run(graph, max_segments=1).segments == 1
+    assert len(stages.of('execute_plan')) == 4
+
+
+def test_without_a_check_nobody_claims_success(loop: Any, graph: Graph) -> None:
+    loop(success_service='')
+    result = run(graph, max_segments=1)
+    assert (result.success, result.error_code) == (False, Result.NOT_DONE)
+    assert 'success_service' in result.error_msg
+
+
+@pytest.mark.parametrize(('name', 'code'), [
+    ('generate_future', GenerateFuture.Result.GENERATION_FAILED),
+    ('track_gripper', TrackGripper.Result.TRACKING_FAILED),
+    ('plan_motion', PlanMotion.Result.PLANNING_FAILED),
+    ('plan_motion', PlanMotion.Result.CHECK_FAILED),
+    ('execute_plan', ExecutePlan.Result.EXPIRED)])
+def test_tries_again_with_another_seed(loop: Any, graph: Graph, name: str, code: int) -> None:
+    stages = loop()
+    stages.done_after = 2 if name == 'execute_plan' else 1
+    stages.fail = {name: [code]}
+    result = run(graph, seed=7)
+    assert result.success
+    assert result.segments == 1
+    assert [g.seed for g in stages.of('generate_future')] == [7, 8]
+    assert json.loads(result.timing_json)[0]['seeds'] == [7, 8]
+
+
+@pytest.mark.parametrize(('name', 'code', 'expected', 'attempts'), [
+    ('generate_future', GenerateFuture.Result.NO_OBSERVATION, Result.GENERATION, 1),
+    ('track_gripper', TrackGripper.Result.TRACKING_FAILED, Result.TRACKING, 3),
+    ('track_gripper', TrackGripper.Result.NO_TRANSFORM, Result.TRACKING, 1),
+    ('plan_motion', PlanMotion.Result.PLANNING_FAILED, Result.PLANNING, 3),
+    ('execute_plan', ExecutePlan.Result.CONTROLLER_ABORTED, Result.EXECUTION, 1),
+    ('execute_plan', ExecutePlan.Result.DRY_RUN, Result.EXECUTION, 1),
+    ('execute_plan', ExecutePlan.Result.STOPPED, Result.STOPPED, 1)])
+def test_names_the_stage_that_failed(loop: Any, graph: Graph, name: str, code: int, expected: int,
+                                     attempts: int) -> None:
+    stages = loop(retries=2)
+    stages.fail = {name: [code] * 9}
+    result = run(graph)
+    assert (result.success, result.error_code) == (False, expected)
+    assert f'{name} has failed' in result.error_msg
+    assert len(stages.of(name)) == attempts
+
+
+@pytest.mark.parametrize('name', list(ACTIONS))
+def test_a_cancel_goes_through_to_the_stage(loop: Any, graph: Graph, name: str) -> None:
+    stages = loop()
+    stages.hang = name
+    running = graph.start(RunTask, 'run_task', RunTask.Goal(task='T'))
+    assert eventually(lambda: bool(stages.of(name)))
+    running.cancel()
+    assert running.wait(3.0)
+    assert (running.result.success, running.result.error_code) == (False, Result.STOPPED)
+    assert stages.canceled == [name]
+    assert stages.calls[-1][0] == name  # nothing was called after it
+
+
+def test_a_second_goal_is_busy(loop: Any, graph: Graph) -> None:
+    stages = loop()
+    stages.hang = 'generate_future'
+    running = graph.start(RunTask, 'run_task', RunTask.Goal(task='T'))
+    assert run(graph).error_code == Result.BUSY
+    running.cancel()
+    assert running.wait(3.0)
+
+
+def test_a_stage_that_does_not_run(loop: Any, graph: Graph) -> None:
+    stages = loop(('generate_future',), server_timeout=0.3)
+    result = run(graph)
+    assert result.error_code == Result.TRACKING
+    assert "no action server 'track_gripper'" in result.error_msg
+    assert stages.calls == []
+
+
+def test_a_stage_that_takes_too_long(loop: Any, graph: Graph) -> None:
+    stages = loop(stage_timeout=1.0)
+    stages.hang = 'track_gripper'
+    result = run(graph)
+    assert result.error_code == Result.TRACKING
+    assert 'did not end within 1 s' in result.error_msg
+    assert stages.canceled == ['track_gripper']
+
+
+def test_beats(loop: Any, graph: Graph) -> None:
+    beats = graph.listen(Empty, 'heartbeat')
+    loop()
+    assert eventually(lambda: len(beats) > 20, 3.0)
+
+
+def test_looks_again_after_an_abort_where_that_is_allowed(loop: Any, graph: Graph) -> None:
+    stages = loop(replan_after_abort=True)
+    stages.done_after = 2
+    stages.fail['execute_plan'] = [ExecutePlan.Result.CONTROLLER_ABORTED]
+    assert run(graph).success
+    assert len(stages.of('generate_future')) == 2

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: exit codes, messages and how fast the help comes."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+import pytest
+
+from fourdgen_ros.cli import __main__ as cli
+from fourdgen_ros.cli import checks, doctor
+from fourdgen_ros.core.errors import InputError
+
+
+def test_an_error_of_ours_is_one_message(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    def run(args: argparse.Namespace) -> int:
+        raise InputError('the image', expected='rgb8', got='mono8', hint='Set it to colour.')
+
+    monkeypatch.setattr(doctor, 'run', run)
+    assert cli.main(['doctor']) == 1
+    assert capsys.readouterr().err == (
+        'fourdgen: error: the image; expected rgb8; got mono8. Set it to colour.\n')
+
+
+def test_an_interrupt_exits_as_shells_expect(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    def run(args: argparse.Namespace) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doctor, 'run', run)
+    assert cli.main(['doctor']) == 130
+    assert 'Traceback' not in capsys.readouterr().err
+
+
+def test_an_error_that_is_not_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(args: argparse.Namespace) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(doctor, 'run', run)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(['doctor'])
+
+
+@pytest.mark.parametrize('verb', cli.VERBS)
+def test_help_of_every_verb(verb: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([verb, '--help'])
+    assert stop.value.code == 0
+    assert f'fourdgen {verb}' in capsys.readouterr().out
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = ('import sys\n'
+            'from fourdgen_ros.cli.__main__ import main\n'
+            'try:\n'
+            '    main(["--help"])\n'
+            'except SystemExit:\n'
+            '    pass\n'
+            'heavy = {"torch", "mujoco", "rclpy", "numpy", "scipy", "rich"} & set(sys.modules)\n'
+            'sys.exit(f"loaded {heavy}" if heavy else 0)\n')
+    subprocess.run([sys.executable, '-c', code], check=True, capture_output=True)
+
+
+def test_a_check_that_works() -> None:
+    finding = checks.examine(checks.Check('thing', lambda: '1.0'))
+    assert (finding.verdict, finding.found, finding.next) == ('ok', '1.0', '')
+
+
+@pytest.mark.parametrize(('optional', 'verdict'), [(False, 'missing'), (True, 'optional')])
+def test_a_check_that_fails_names_the_next_step(optional: bool, verdict: str) -> None:
+    def probe() -> str:
+        raise ImportError('No module named thing\nmore')
+
+    finding = checks.examine(checks.Check('thing', probe, 'Install it.', optional=optional))
+    assert (finding.verdict, finding.found, finding.next) == (
+        verdict, 'No module named thing', 'Install it.')

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Metrics on a scene whose geometry is known: a square plate seen by two cameras."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fourdgen_ros.core import se3
+from fourdgen_ros.core.camera import intrinsics_from_fovy
+from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.types import Future
+from fourdgen_ros.evaluation import metrics
+
+H, W = 60, 80
+K = intrinsics_from_fovy(0.8, H, W)
+# the second camera 0.4 m to the right, turned towards the point 1 m before the first
+TURN = float(np.arctan2(0.4, 1.0))
+T_REF_CAMERAS = np.stack([np.eye(4), se3.make(se3.exp_so3(np.array([0.0, -TURN, 0.0])),
+                                              np.array([0.4, 0.0, 0.0]))])
+HALF = 0.1
+
+
+def _view(T_ref_cam: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points (H, W, 3) in the reference frame and mask: a plate at z = 1 m, a wall at z = 2 m."""
+    v, u = np.mgrid[:H, :W]
+    rays = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones((H, W))], -1)
+    rays = rays @ T_ref_cam[:3, :3].T
+    centre = T_ref_cam[:3, 3]
+    plate = centre + rays * ((1.0 - centre[2]) / rays[..., 2:])
+    wall = centre + rays * ((2.0 - centre[2]) / rays[..., 2:])
+    mask = (np.abs(plate[..., :2]) < HALF).all(-1)
+    return np.where(mask[..., None], plate, wall), mask
+
+
+@pytest.fixture
+def plate() -> Future:
+    views = [_view(T) for T in T_REF_CAMERAS]
+    points = np.stack([np.stack([p, p]) for p, _ in views]).astype(np.float32)
+    mask = np.stack([np.stack([m, m]) for _, m in views])
+    rgb = np.zeros((2, 2, H, W, 3), np.uint8)
+    return Future(rgb=rgb, points=points, valid=np.ones(mask.shape, bool),
+                  gripper=mask.astype(np.float32), dt=0.4, K=np.stack([K, K]),
+                  cameras=('a', 'b'), stamp=0, generator='test')
+
+
+def test_views_that_agree(plate: Future) -> None:
+    masks, boxes = metrics.cross_view_iou(plate, T_REF_CAMERAS)
+    assert masks.shape == boxes.shape == (2, 2)
+    assert masks.min() > 0.85
+    assert boxes.min() > 0.85
+
+
+def test_views_that_disagree(plate: Future) -> None:
+    """A plate that one view imagines elsewhere lowers the IoU by the share that is missed."""
+    points = plate.points.copy()
+    points[0, 1, ..., 0] += HALF  # half a plate aside
+    masks, _ = metrics.cross_view_iou(replace(plate, points=points), T_REF_CAMERAS)
+    assert masks[0, 0] > 0.85
+    assert masks[0, 1] == pytest.approx(1.0 / 3.0, abs=0.08)
+    points[0, 1, ..., 0] += 3.0 * HALF
+    masks, boxes = metrics.cross_view_iou(replace(plate, points=points), T_REF_CAMERAS)
+    assert masks[0, 1] == 0.0
+    assert boxes[0, 1] == 0.0
+
+
+def test_no_gripper_is_no_agreement(plate: Future) -> None:
+    masks, boxes = metrics.cross_view_iou(
+        replace(plate, gripper=np.zeros_like(plate.gripper)), T_REF_CAMERAS)
+    assert np.isnan(masks).all()
+    assert np.isnan(boxes).all()
+    gone = plate.gripper.copy()
+    gone[1] = 0.0  # one view shows it, the other does not
+    masks, boxes = metrics.cross_view_iou(replace(plate, gripper=gone), T_REF_CAMERAS)
+    assert (masks == 0.0).all()
+    assert (boxes == 0.0).all()
+
+
+def test_one_view_cannot_be_compared(plate: Future) -> None:
+    single = Future(**{name: getattr(plate, name)[:1] for name in
+                       ('rgb', 'points', 'valid', 'gripper', 'K', 'cameras')},
+                    dt=0.4, stamp=0, generator='test')
+    with pytest.raises(InputError, match='two views'):
+        metrics.cross_view_iou(single, T_REF_CAMERAS[:1])
+
+
+def test_lift_leaves_out_what_the_camera_cannot_see() -> None:
+    points = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [9.0, 0.0, 1.0], [np.nan] * 3])
+    assert metrics.lift(points, (H, W), K, np.eye(4)).sum() == 1
+
+
+def test_point_errors_count_true_gripper_pixels_after_frame_0(plate: Future) -> None:
+    points = plate.points.copy()
+    points[:, 0] += 1.0  # frame 0 is given, not generated
+    points[:, 1] += np.float32(0.003) * np.array([1.0, 0.0, 0.0], np.float32)
+    points[:, 1][~(plate.gripper[:, 1] > 0.5)] += 1.0
+    errors = metrics.point_errors(replace(plate, points=points), plate)
+    assert len(errors) == (plate.gripper[:, 1] > 0.5).sum()
+    assert errors == pytest.approx(3.0, abs=1e-3)
+
+
+def test_pose_errors() -> None:
+    true = np.stack([np.eye(4)] * 2)
+    moved = true @ se3.make(se3.exp_so3(np.array([0.0, 0.0, np.radians(7.0)])),
+                            np.array([0.003, 0.0, 0.004]))
+    mm, degrees = metrics.pose_errors(moved, true)
+    assert mm == pytest.approx([5.0, 5.0])
+    assert degrees == pytest.approx([7.0, 7.0])
+
+
+def test_psnr() -> None:
+    image = np.full((4, 4, 3), 100, np.uint8)
+    assert metrics.psnr(image, image) == float('inf')
+    assert metrics.psnr(image + np.uint8(10), image) == pytest.approx(28.1308, abs=1e-3)
+
+
+def test_depth_errors_are_metric_and_skip_invalid_pixels() -> None:
+    true = np.array([1.0, 1.0, 2.0, np.nan, 0.0])
+    assert metrics.depth_errors(true * 1.1, true) == pytest.approx((0.1, 1.0))
+    relative, near = metrics.depth_errors(np.array([1.3, 1.0, 2.0, 1.0, 1.0]), true)
+    assert relative == pytest.approx(0.1)
+    assert near == pytest.approx(2.0 / 3.0)
+
+
+def test_view_depth_is_along_the_axis_of_each_camera(plate: Future) -> None:
+    depth = metrics.view_depth(plate, 1, T_REF_CAMERAS[1])
+    middle = plate.points[1, 0, H // 2, W // 2]
+    distance = np.linalg.norm(middle - T_REF_CAMERAS[1, :3, 3])
+    assert depth.shape == (2, H, W)
+    assert depth[0, H // 2, W // 2] == pytest.approx(distance, rel=1e-3)

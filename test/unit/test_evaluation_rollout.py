@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reports of batch runs, their resumption, and what ends them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import operator
+import os
+from pathlib import Path
+
+import pytest
+
+from fourdgen_ros.core.errors import ExecutionError, InputError
+from fourdgen_ros.evaluation.generators import fingerprint, load_generator, model_folder
+from fourdgen_ros.evaluation.partial import PartialResults
+from fourdgen_ros.evaluation.pool import results
+from fourdgen_ros.evaluation.rollout import RolloutSpec, report, rollout
+
+
+def _row(seed: int, success: bool, cause: str | None = None, stage: str = 'place') -> dict:
+    segment = {'seconds': {'generate': 0.1 * (seed + 1), 'track': 0.2, 'plan': 0.01,
+                           'observation_to_plan': 0.1 * (seed + 1) + 0.21},
+               'failures': [{'cause': 'tracking', 'message': '', 'seed': 0}] if cause else []}
+    return {'seed': seed, 'success': success, 'stage': stage, 'cause': cause,
+            'segments': [segment]}
+
+
+def test_report_counts() -> None:
+    rows = [_row(0, True), _row(1, False, 'tracking', 'grasp'), _row(2, False, 'not_done', 'lift')]
+    r = report(RolloutSpec('PlaceAppleFromBowlIntoBin', 'oracle'), rows)
+    assert (r['n'], r['successes']) == (3, 1)
+    assert r['wilson95'] == pytest.approx([0.0615, 0.7923], abs=1e-3)
+    assert r['causes'] == {'tracking': 1, 'not_done': 1}
+    assert r['stages'] == {'place': 1, 'grasp': 1, 'lift': 1}
+    assert r['retries'] == {'tracking': 2}
+    assert r['latency_s']['generate'] == {'n': 3, 'p50': pytest.approx(0.2),
+                                          'p95': pytest.approx(0.29)}
+    assert r['latency_s']['execute'] == {'n': 0}
+    assert r['outcomes'] == rows
+    json.dumps(r)
+
+
+def test_partial_results_survive_and_finish(tmp_path: Path) -> None:
+    file = tmp_path / 'new' / 'report.json'
+    first = PartialResults(file, {'a': 1})
+    first.add({'seed': 3})
+    with (file.parent / 'report.json.partial').open('a') as stream:
+        stream.write('{"seed": 4, "cut of')  # killed while it wrote
+    again = PartialResults(file, {'a': 1})
+    assert again.rows == [{'seed': 3}]
+    again.add({'seed': 5})
+    assert PartialResults(file, {'a': 1}).rows == [{'seed': 3}, {'seed': 5}]
+    again.finish({'n': 2})
+    assert json.loads(file.read_text()) == {'n': 2}
+    assert PartialResults(file, {'a': 2}).rows == []
+
+
+def test_partial_results_of_another_run_are_not_mixed_in(tmp_path: Path) -> None:
+    PartialResults(tmp_path / 'r.json', {'weights': 'abc'}).add({'seed': 0})
+    with pytest.raises(InputError, match='another run'):
+        PartialResults(tmp_path / 'r.json', {'weights': 'abd'})
+
+
+@pytest.mark.parametrize(('seeds', 'workers'), [([], 1), ([0], 0)])
+def test_rollout_rejects(seeds: list[int], workers: int) -> None:
+    with pytest.raises(InputError, match='at least one seed'):
+        rollout(RolloutSpec('PlaceAppleFromBowlIntoBin', 'oracle'), seeds, workers=workers)
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_pool(workers: int) -> None:
+    """Other processes cannot import this file, so what they build comes from the library."""
+    divide = functools.partial, (operator.floordiv, 30)
+    assert sorted(results(*divide, [1, 4, 5], workers)) == [6, 7, 30]
+    assert list(results(*divide, [], workers)) == []
+    with pytest.raises(ZeroDivisionError):
+        list(results(*divide, [3, 0, 4], workers))
+
+
+def test_a_worker_that_dies_is_named() -> None:
+    with pytest.raises(ExecutionError, match='worker'):
+        list(results(functools.partial, (os._exit,), [1, 2], 2))
+
+
+def test_generator_names(tmp_path: Path) -> None:
+    assert model_folder('oracle') is None
+    assert model_folder(str(tmp_path)) == tmp_path
+    with pytest.raises(InputError, match='fourdgen train'):
+        model_folder('no/such/model')
+    with pytest.raises(InputError, match='simulated cell'):
+        load_generator('oracle')
+    with pytest.raises(InputError, match='safetensors'):
+        load_generator(str(tmp_path))
+
+
+def test_fingerprint_changes_with_the_weights(tmp_path: Path) -> None:
+    assert fingerprint('oracle') == ''
+    (tmp_path / 'a.safetensors').write_bytes(b'1')
+    before = fingerprint(str(tmp_path))
+    (tmp_path / 'a.safetensors').write_bytes(b'2')
+    assert len(before) == 12
+    assert fingerprint(str(tmp_path)) != before

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tiny preset on a scaled-down copy: real networks, random weights, seconds on a CPU."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from fourdgen_ros.core.camera import pointmap
+from fourdgen_ros.core.errors import GenerationError, InputError
+from fourdgen_ros.core.types import Observation, RgbdView
+from fourdgen_ros.generator.codec import DecodedFrame, FrameCodec
+from fourdgen_ros.generator.dynamics import LatentDynamics, pose_from_9d
+from fourdgen_ros.generator.layers import frame_tensor
+from fourdgen_ros.generator.tiny import TinyGenerator
+
+TASK = 'PlaceAppleFromBowlIntoBin'
+SIZE = {'height': 32, 'width': 48, 'latent_dim': 16}
+
+
+def small(cross_view: bool = True) -> TinyGenerator:
+    torch.manual_seed(0)
+    codec = FrameCodec(**SIZE, widths=(16, 16, 32), fine_width=16)
+    dynamics = LatentDynamics(**SIZE, frames=4, trunk_widths=(16, 16, 32), dim=32, depth=2, heads=2,
+                              cross_view=cross_view)
+    return TinyGenerator(codec, dynamics, FlowMatchEulerDiscreteScheduler())
+
+
+def observation(views: int = 2, seed: int = 0) -> Observation:
+    rng = np.random.default_rng(seed)
+    K = np.array([[60.0, 0.0, 31.5], [0.0, 60.0, 23.5], [0.0, 0.0, 1.0]])
+    return Observation(tuple(
+        RgbdView(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8),
+                 rng.uniform(0.6, 1.2, (48, 64)).astype(np.float32), K, 5, f'cam_{i}', 'optical')
+        for i in range(views)))
+
+
+@pytest.mark.parametrize('views', [1, 2, 3])
+def test_future_of_any_number_of_views(views: int) -> None:
+    future = small().generate(observation(views), task=TASK, seed=1, steps=2)
+    assert future.rgb.shape == (views, 5, 32, 48, 3)
+    assert future.valid.all()
+    assert future.gripper.min() >= 0.0 and future.gripper.max() <= 1.0
+    assert future.opening is not None and future.opening.shape == (5,)
+    assert future.stamp == 5 and future.steps == 2 and future.frame_id == 'optical'
+
+
+def test_frame_0_is_the_observation_and_the_reference_points_are_measured() -> None:
+    o = observation()
+    future = small().generate(o, task=TASK, seed=1)
+    np.testing.assert_allclose(future.points[0, 0, :, :, 2].min(), o.views[0].depth.min(), atol=0.1)
+    measured = pointmap(future.points[0, 0, :, :, 2], future.K[0])
+    np.testing.assert_allclose(future.points[0, 0], measured, atol=1e-5)
+
+
+def test_generated_points_of_the_reference_project_onto_their_own_pixels() -> None:
+    future = small().generate(observation(), task=TASK, seed=1)
+    again = pointmap(future.points[0, 3, :, :, 2], future.K[0])
+    np.testing.assert_allclose(future.points[0, 3], again, atol=1e-4)
+
+
+def test_equal_seed_gives_equal_future_and_other_seed_another() -> None:
+    g = small()
+    a, b, c = (g.generate(observation(), task=TASK, seed=s) for s in (3, 3, 4))
+    np.testing.assert_array_equal(a.points, b.points)
+    assert not np.array_equal(a.points, c.points)
+
+
+def test_views_see_each_other_only_with_cross_view_attention() -> None:
+    o = observation()
+    other = Observation((o.views[0], replace(o.views[1], rgb=255 - o.views[1].rgb)))
+    for cross_view, equal in ((True, False), (False, True)):
+        g = small(cross_view)
+        a, b = (g.generate(x, task=TASK, seed=1).rgb[0, 1:] for x in (o, other))
+        assert np.array_equal(a, b) is equal
+
+
+def test_hard_depth_choice_never_blends_two_surfaces() -> None:
+    gate = torch.tensor([[[-0.1, 0.1]]])
+    out = DecodedFrame(torch.zeros(1, 3, 1, 2), torch.full((1, 1, 2), 2.0), gate, gate)
+    _, depth = out.compose(torch.zeros(1, 3, 1, 2), torch.ones(1, 1, 2))
+    assert depth.flatten().tolist() == [1.0, 2.0]
+
+
+def test_invalid_depth_is_flagged_to_the_network() -> None:
+    depth = torch.tensor([[[float('nan'), 0.9], [50.0, 0.01]]])
+    x = frame_tensor(torch.zeros(1, 2, 2, 3, dtype=torch.uint8), depth, torch.eye(3)[None])
+    assert x[0, 6].tolist() == [[0.0, 1.0], [0.0, 0.0]]
+    assert torch.isfinite(x).all()
+
+
+def test_pose_from_9d_is_a_rotation() -> None:
+    R, t = pose_from_9d(torch.randn(5, 9, generator=torch.Generator().manual_seed(0)))
+    eye = torch.eye(3).expand(5, 3, 3)
+    torch.testing.assert_close(R @ R.transpose(1, 2), eye, atol=1e-5, rtol=0)
+    assert (torch.linalg.det(R) > 0.99).all() and t.shape == (5, 3)
+
+
+def test_save_and_load_give_the_same_future(tmp_path) -> None:
+    g = small()
+    g.save_pretrained(tmp_path)
+    a, b = (x.generate(observation(), task=TASK, seed=1)
+            for x in (g, TinyGenerator.from_pretrained(tmp_path)))
+    np.testing.assert_array_equal(a.rgb, b.rgb)
+
+
+def test_points_beyond_the_range_are_counted_and_holes_of_the_sensor_are_not() -> None:
+    g, o = small(), observation(1)
+    with torch.no_grad():  # nothing moves: the future is frame 0 over and over
+        g.codec.head[0].weight.zero_()
+        g.codec.head[0].bias.fill_(-9.0)
+    depth = o.views[0].depth.copy()
+    depth[:12], depth[12:24] = np.nan, 2.45  # a quarter of the rows each
+    future = g.generate(Observation((replace(o.views[0], depth=depth),)), task=TASK, seed=0)
+    assert future.clamp_ratio == pytest.approx(0.25, abs=0.05)
+    assert future.valid[:, 1:].mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_damaged_weights_do_not_make_a_future() -> None:
+    g = small()
+    with torch.no_grad():
+        g.dynamics.latent_out.bias.fill_(float('nan'))
+    with pytest.raises(GenerationError, match='damaged'):
+        g.generate(observation(), task=TASK, seed=0)
+
+
+def test_bad_input_names_what_is_wrong() -> None:
+    g, o = small(), observation()
+    with pytest.raises(InputError, match='PlaceAppleFromBowlIntoBin.*Juggle'):
+        g.generate(o, task='Juggle', seed=0)
+    with pytest.raises(InputError, match='steps'):
+        g.generate(o, task=TASK, seed=0, steps=0)
+    blind = replace(o.views[1], depth=np.full((48, 64), np.nan, np.float32))
+    with pytest.raises(InputError, match="depth of camera 'cam_1'.*0.0%"):
+        g.generate(Observation((o.views[0], blind)), task=TASK, seed=0)
+    with pytest.raises(InputError, match='at most 4 views'):
+        g.generate(observation(5), task=TASK, seed=0)
+
+
+def test_checkpoints_that_do_not_fit_are_refused(tmp_path) -> None:
+    good = tmp_path / 'good'
+    small().save_pretrained(good)
+    with pytest.raises(InputError, match='safetensors'):
+        TinyGenerator.from_pretrained(tmp_path / 'nowhere')
+    pickled = tmp_path / 'pickled'
+    shutil.copytree(good, pickled)
+    (pickled / 'codec' / 'diffusion_pytorch_model.safetensors').rename(
+        pickled / 'codec' / 'diffusion_pytorch_model.bin')
+    with pytest.raises(InputError, match='safetensors'):
+        TinyGenerator.from_pretrained(pickled)
+    wrong = tmp_path / 'wrong'
+    shutil.copytree(good, wrong)
+    config = wrong / 'dynamics' / 'config.json'
+    config.write_text(json.dumps({**json.loads(config.read_text()), 'dim': 64}))
+    with pytest.raises(InputError, match='weights that fit config.json'):
+        TinyGenerator.from_pretrained(wrong)
+    torn = tmp_path / 'torn'
+    shutil.copytree(good, torn)
+    weights = torn / 'codec' / 'diffusion_pytorch_model.safetensors'
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(InputError, match='damaged'):
+        TinyGenerator.from_pretrained(torn)

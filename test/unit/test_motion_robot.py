@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The robot file, its kinematics and its collision geometry, against the MuJoCo model."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fourdgen_ros
+from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.paths import share_directory
+from fourdgen_ros.motion.kinematics import RobotModel
+from fourdgen_ros.motion.robot import FingerTip, RobotConfig, SceneBox, Workspace
+
+PACKAGE = Path(fourdgen_ros.__file__).parent
+MJCF = PACKAGE / 'assets' / 'franka_panda' / 'panda.xml'
+
+
+@pytest.fixture(scope='module')
+def robot():
+    return RobotConfig.named('panda')
+
+
+@pytest.fixture(scope='module')
+def model(robot):
+    return RobotModel(robot)
+
+
+@pytest.fixture(scope='module')
+def mujoco_model():
+    mujoco = pytest.importorskip('mujoco')
+    return mujoco, mujoco.MjModel.from_xml_path(str(MJCF))
+
+
+def test_forward_kinematics_equal_mujoco(robot, model, mujoco_model):
+    mujoco, mj = mujoco_model
+    data, hand = mujoco.MjData(mj), mj.body('hand').id
+    rng = np.random.default_rng(0)
+    for q in rng.uniform(robot.lower, robot.upper, (200, 7)):
+        data.qpos[:7] = q
+        mujoco.mj_kinematics(mj, data)
+        R = data.xmat[hand].reshape(3, 3)
+        T = model.fk(q)
+        assert np.abs(T[:3, 3] - (data.xpos[hand] + 0.1034 * R[:, 2])).max() < 1e-6
+        assert np.abs(T[:3, :3] - R).max() < 1e-6
+
+
+def test_position_limits_equal_mujoco(robot, mujoco_model):
+    _, mj = mujoco_model
+    assert np.allclose(mj.jnt_range[:7], np.stack([robot.lower, robot.upper], axis=1), atol=1e-4)
+
+
+def test_primitives_enclose_the_visual_meshes(robot, mujoco_model):
+    mujoco, mj = mujoco_model
+    primitives = _primitives(robot.urdf)
+    for geom in range(mj.ngeom):
+        link = 'panda_' + mj.body(mj.geom_bodyid[geom]).name
+        if int(mj.geom_type[geom]) != int(mujoco.mjtGeom.mjGEOM_MESH) or link not in primitives:
+            continue
+        mesh = mj.geom_dataid[geom]
+        first, count = mj.mesh_vertadr[mesh], mj.mesh_vertnum[mesh]
+        R = np.zeros(9)
+        mujoco.mju_quat2Mat(R, mj.geom_quat[geom])
+        points = mj.mesh_vert[first:first + count] @ R.reshape(3, 3).T + mj.geom_pos[geom]
+        outside = np.min([_outside(p, points) for p in primitives[link]], axis=0)
+        assert outside.max() < 0.003, (link, outside.max())
+
+
+def test_home_is_free_and_bad_poses_are_not(robot, model):
+    assert model.collision(robot.home, 0.08) is None
+    low = robot.home.copy()
+    low[1] = 1.2
+    assert model.collision(low, 0.08)[1] == 'table'
+    folded = np.array([0.0, 0.0, 0.0, -3.05, 0.0, 0.3, 0.0])
+    assert model.collision(folded, 0.08) == ('panda_link1', 'panda_link6')
+
+
+def test_collision_names_are_of_this_query_only(robot, model):
+    low = robot.home.copy()
+    low[1] = 1.2
+    assert model.collision(low, 0.08) is not None
+    assert model.collision(robot.home, 0.08) is None
+
+
+def test_finger_opening_counts(robot):
+    tcp = RobotModel(robot).fk(robot.home)
+    beside = SceneBox('wall', (0.02, 0.02, 0.02), tuple(tcp[:3, 3] + [0.0, 0.055, 0.0]))
+    model = RobotModel(replace(robot, scene=(beside,)))
+    assert model.collision(robot.home, 0.0) is None
+    assert model.collision(robot.home, 0.08)[1] == 'wall'
+
+
+def test_yaml_without_a_key_is_refused(tmp_path):
+    data = yaml.safe_load((share_directory() / 'config' / 'robots' / 'panda.yaml').read_text())
+    del data['limits']['jerk']
+    file = tmp_path / 'robot.yaml'
+    file.write_text(yaml.safe_dump(data))
+    with pytest.raises(InputError, match='jerk'):
+        RobotConfig.from_yaml(file)
+    with pytest.raises(InputError, match='robot file'):
+        RobotConfig.from_yaml(tmp_path / 'absent.yaml')
+
+
+def test_nonsense_limits_are_refused(robot):
+    with pytest.raises(InputError, match='velocity'):
+        replace(robot, velocity=np.zeros(7))
+    with pytest.raises(InputError, match='home'):
+        replace(robot, home=np.full(7, 9.0))
+    with pytest.raises(InputError, match='joint limits'):
+        RobotModel(replace(robot, upper=robot.upper + 1.0))
+    with pytest.raises(InputError, match='min < max'):
+        Workspace((0.0, None, None), (0.0, None, None))
+
+
+@given(axis=st.integers(0, 2), lower=st.booleans(), depth=st.floats(1e-3, 5.0))
+@settings(deadline=None)
+def test_a_bound_of_zero_is_a_bound(axis, lower, depth):
+    bound = tuple(0.0 if i == axis else None for i in range(3))
+    box = Workspace(min=bound) if lower else Workspace(max=bound)
+    point = np.full((1, 3), 7.0)
+    point[0, axis] = -depth if lower else depth
+    assert box.excess(point)[0, axis] == pytest.approx(depth)
+    point[0, axis] *= -1.0
+    assert (box.excess(point) == 0.0).all()
+
+
+def test_open_sides_are_open():
+    assert (Workspace().excess(np.array([[1e6, -1e6, 1e6]])) == 0.0).all()
+
+
+def test_finger_tip_height():
+    tip = FingerTip(reach=0.0089, half_width=0.0105, thickness=0.0263)
+    upright = np.diag([1.0, -1.0, -1.0, 1.0])
+    upright[2, 3] = 0.1
+    assert tip.lowest(upright[None], 0.08)[0] == pytest.approx(0.1 - 0.0089)
+    tilted = upright.copy()
+    c, s = np.cos(0.3), np.sin(0.3)
+    tilted[:3, :3] = upright[:3, :3] @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+    expected = 0.1 - 0.0089 * c - (0.04 + 0.0263) * s
+    assert tip.lowest(tilted[None], 0.08)[0] == pytest.approx(expected)
+
+
+def _primitives(urdf):
+    """{link: [(rotation, centre, kind, sizes)]} of a URDF's collision geometry."""
+    out = {}
+    for link in ET.parse(urdf).getroot().findall('link'):
+        for collision in link.findall('collision'):
+            origin = collision.find('origin')
+            xyz = np.array(origin.get('xyz').split(), float)
+            roll = float(origin.get('rpy').split()[0])
+            R = np.array([[1, 0, 0], [0, np.cos(roll), -np.sin(roll)],
+                          [0, np.sin(roll), np.cos(roll)]])
+            shape = collision.find('geometry')[0]
+            sizes = {k: np.array(v.split(), float) for k, v in shape.attrib.items()}
+            out.setdefault(link.get('name'), []).append((R, xyz, shape.tag, sizes))
+    return out
+
+
+def _outside(primitive, points):
+    """Distance (n,) of points from the inside of one primitive, 0 or less inside."""
+    R, centre, kind, sizes = primitive
+    local = (points - centre) @ R
+    if kind == 'sphere':
+        return np.linalg.norm(local, axis=1) - sizes['radius']
+    if kind == 'box':
+        over = np.abs(local) - sizes['size'] / 2.0
+    else:
+        over = np.stack([np.linalg.norm(local[:, :2], axis=1) - sizes['radius'],
+                         np.abs(local[:, 2]) - sizes['length'] / 2.0], axis=1)
+    return np.linalg.norm(np.maximum(over, 0.0), axis=1)

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated cell, its expert, the recorder and the oracle: real physics and pictures."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from fourdgen_ros.core import se3
+from fourdgen_ros.core.camera import pointmap, project
+from fourdgen_ros.core.errors import FourdgenError
+from fourdgen_ros.sim.cell import Cell, CellState
+from fourdgen_ros.sim.collect import collect, episode_path
+from fourdgen_ros.sim.expert import Expert
+from fourdgen_ros.sim.oracle import OracleGenerator
+
+TASK = 'PlaceAppleFromBowlIntoBin'
+
+
+@pytest.fixture(scope='module')
+def cell() -> Cell:
+    return Cell(TASK, 0)
+
+
+def finish(cell: Cell, limit: float = 16.0) -> list[str]:
+    """Let the expert work until the task is done; the stages that were passed, in order."""
+    expert = Expert(cell)
+    end, stages = cell.time + limit, [cell.stage()]
+    while cell.time < end and not (cell.success() and expert.resting):
+        expert.drive()
+        if cell.stage() != stages[-1]:
+            stages.append(cell.stage())
+    return stages
+
+
+def test_the_expert_solves_unseen_seeds_and_passes_every_stage(cell: Cell) -> None:
+    for seed in (1, 2, 3):
+        cell.reset(seed)
+        assert not cell.success()
+        stages = finish(cell)
+        assert cell.success(), seed
+        assert [s for s in ('reach', 'grasp', 'lift', 'place') if s in stages] \
+            == ['reach', 'grasp', 'lift', 'place']
+
+
+def test_the_expert_recovers_when_the_apple_is_moved_and_the_arm_is_displaced(cell: Cell) -> None:
+    cell.reset(4)
+    expert = Expert(cell)
+    for step in range(240):
+        expert.drive(offset=np.array([0.03, -0.02, 0.02]) if 60 <= step < 90 else None)
+    finish(cell)
+    assert cell.success()
+
+
+def test_equal_seeds_are_equal_and_other_seeds_are_not(cell: Cell) -> None:
+    states = []
+    for seed in (7, 7, 8):
+        cell.reset(seed)
+        states.append(cell.state().to_array())
+    np.testing.assert_array_equal(states[0], states[1])
+    assert not np.array_equal(states[0], states[2])
+
+
+def test_a_copied_state_goes_on_identically(cell: Cell) -> None:
+    cell.reset(5)
+    expert = Expert(cell)
+    for _ in range(60):
+        expert.drive()
+    copy = Cell(TASK, 0)
+    copy.set_state(CellState.from_array(cell.state().to_array()))
+    for each in (cell, copy):
+        each.step(0.2)
+    np.testing.assert_array_equal(cell.joint_positions, copy.joint_positions)
+    np.testing.assert_array_equal(cell.body_pose('apple'), copy.body_pose('apple'))
+
+
+def test_depth_lifts_to_the_tool_where_kinematics_says_it_is(cell: Cell) -> None:
+    """The mask's points, moved to the base by the extrinsics, surround the TCP: K, depth and
+    optical frames agree."""
+    cell.reset(0)
+    for camera in cell.cameras:
+        view = cell.render(camera, 240, 320)
+        mask = cell.gripper_mask(camera, 240, 320)
+        assert mask.sum() > 200
+        points = se3.apply(cell.T_base_camera(camera), pointmap(view.depth, view.K)[mask])
+        tcp = cell.tcp_pose()
+        local = se3.apply(se3.inverse(tcp), points)
+        assert np.abs(np.median(local[:, 0])) < 0.04
+        assert local[:, 2].min() > -0.14 and local[:, 2].max() < 0.02
+        T_camera_base = se3.inverse(cell.T_base_camera(camera))
+        u, v, _ = project(se3.apply(T_camera_base, tcp[None, :3, 3]), view.K)
+        rows, columns = np.nonzero(mask)
+        assert columns.min() - 5 <= u[0] <= columns.max() + 5
+        assert rows.min() - 5 <= v[0] <= rows.max() + 10
+
+
+def test_pictures_of_all_sizes_show_the_same_scene(cell: Cell) -> None:
+    cell.reset(0)
+    large, *others = (cell.render('cam_left', h, w)
+                      for h, w in ((480, 640), (192, 256), (96, 128)))
+    for other in others:
+        assert abs(np.nanmedian(large.depth) - np.nanmedian(other.depth)) < 0.03
+        assert np.abs(large.rgb.mean((0, 1)) - other.rgb.mean((0, 1))).max() < 4
+    with pytest.raises(FourdgenError, match='at most 640x480'):
+        cell.render('cam_left', 720, 1280)
+
+
+def test_collect_writes_whole_episodes_and_goes_on_where_it_stopped(tmp_path) -> None:
+    collect(TASK, 1, 100000, tmp_path, workers=1)
+    first = episode_path(tmp_path, 100000)
+    written = first.stat().st_mtime_ns
+    done = collect(TASK, 2, 100000, tmp_path, workers=1)
+    assert done.finished == 2 and first.stat().st_mtime_ns == written
+    meta = json.loads((tmp_path / 'meta.json').read_text())
+    assert meta['task'] == TASK and meta['rate_hz'] == 5.0
+    with np.load(first) as z:
+        T = len(z['times'])
+        assert z['rgb'].shape == (T, 2, 96, 128, 3) and z['depth'].dtype == np.uint16
+        assert z['gripper'].any(axis=(2, 3)).mean() > 0.9
+        np.testing.assert_allclose(np.diff(z['times']), 0.2, atol=1e-6)
+        assert se3.is_rigid(z['tcp']) and bool(z['success'])
+    assert {f.name for f in tmp_path.iterdir()} <= {
+        'meta.json', 'episode_100000.npz', 'episode_100001.npz'}
+    with pytest.raises(FourdgenError, match='another folder'):
+        collect(TASK, 2, 100000, tmp_path, perturb=False)
+
+
+def test_the_oracle_sees_what_will_happen_and_leaves_the_cell_alone(cell: Cell) -> None:
+    cell.reset(6)
+    before = cell.state().to_array()
+    oracle = OracleGenerator(cell.state, height=96, width=128)
+    future = oracle.generate(cell.observe(96, 128), task=TASK, seed=0)
+    np.testing.assert_array_equal(cell.state().to_array(), before)
+    assert future.rgb.shape[:2] == (2, 9) and future.dt == pytest.approx(0.4)
+    # the second view's points lie in the reference frame: its gripper is where the first view's is
+    centres = [np.nanmedian(future.points[v, 3][future.gripper[v, 3] > 0.5], axis=0)
+               for v in (0, 1)]
+    assert np.linalg.norm(centres[0] - centres[1]) < 0.05
+    # and the true motion passes there
+    expert = Expert(cell)
+    for _ in range(60):
+        expert.drive()
+    T_ref = se3.inverse(cell.T_base_camera(cell.cameras[0])) @ cell.tcp_pose()
+    assert np.linalg.norm(centres[0] - T_ref[:3, 3]) < 0.10
+
+
+def test_unknown_task_and_camera_are_refused(cell: Cell) -> None:
+    with pytest.raises(FourdgenError, match='Juggle'):
+        Cell('Juggle')
+    with pytest.raises(FourdgenError, match='cam_ceiling'):
+        cell.render('cam_ceiling', 96, 128)

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training on a few synthetic episodes: losses fall, runs resume, data sets are checked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fourdgen_ros.core import se3
+from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.generator.codec import FrameCodec
+from fourdgen_ros.generator.dynamics import LatentDynamics
+from fourdgen_ros.training import tiny
+from fourdgen_ros.training.dataset import Demonstrations
+from fourdgen_ros.training.loop import LoopConfig, train
+
+TASK = 'PlaceAppleFromBowlIntoBin'
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Three episodes of a bright square (the gripper) that moves over a grey plane."""
+    out = tmp_path_factory.mktemp('demonstrations')
+    T, V, H, W = 12, 2, 32, 48
+    for i in range(3):
+        rgb = np.full((T, V, H, W, 3), 90, np.uint8)
+        depth = np.full((T, V, H, W), 9000, np.uint16)
+        gripper = np.zeros((T, V, H, W), bool)
+        tcp = np.tile(np.eye(4), (T, 1, 1))
+        for t in range(T):
+            at = 4 + 2 * t + i
+            region = np.s_[t, :, 8:20, at:at + 10]
+            rgb[region], depth[region], gripper[region] = 230, 7000, True
+            tcp[t, :3, 3] = 0.7 * (at + 5 - 23.5) / 60.0, -0.1, 0.7
+        cameras = np.stack([np.eye(4), se3.make(translation=np.array([0.05, 0.0, 0.0]))])
+        K = np.tile(np.array([[60.0, 0, 23.5], [0, 60.0, 15.5], [0, 0, 1]]), (V, 1, 1))
+        np.savez(out / f'episode_{i:06d}.npz', rgb=rgb, depth=depth, gripper=gripper, tcp=tcp,
+                 opening=np.full(T, 0.08), K=K, T_base_camera=cameras)
+    (out / 'meta.json').write_text(json.dumps(
+        {'format': 'fourdgen-episodes-1', 'task': TASK, 'rate_hz': 5.0}))
+    return out
+
+
+def test_both_stages_learn(folder, tmp_path) -> None:
+    data = Demonstrations(folder, (TASK,))
+    codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
+    measures = tiny.train_codec(codec, data, short(tmp_path / 'codec'), batch=8)
+    losses = logged_losses(tmp_path / 'codec')
+    assert losses[-1] < 0.6 * losses[0]
+    assert np.isfinite(list(measures.values())).all()
+    dynamics = LatentDynamics(height=32, width=48, latent_dim=16, frames=4,
+                              trunk_widths=(16, 16, 32), dim=32, depth=2, heads=2)
+    tiny.train_dynamics(dynamics, codec, data, short(tmp_path / 'dynamics'), batch=8)
+    losses = logged_losses(tmp_path / 'dynamics')
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def short(folder: Path) -> LoopConfig:
+    return LoopConfig(folder, steps=60, minutes=5, warmup=5, validate_every=60, log_every=20)
+
+
+def logged_losses(folder: Path) -> list[float]:
+    rows = [json.loads(r) for r in (folder / 'log.jsonl').read_text().splitlines()]
+    return [r['loss'] for r in rows if 'loss' in r]
+
+
+def test_a_run_that_was_cut_ends_like_one_that_was_not(tmp_path) -> None:
+    def run(folder: Path, cut_after: int | None = None) -> torch.Tensor:
+        torch.manual_seed(0)
+        model = torch.nn.Linear(4, 1)
+        count = 0
+
+        def loss(rng):
+            nonlocal count
+            count += 1
+            if cut_after is not None and count > cut_after:
+                raise KeyboardInterrupt
+            x = torch.from_numpy(rng.standard_normal((8, 4), dtype=np.float32))
+            return (model(x) - x.sum(1, keepdim=True)).square().mean(), {}
+
+        def validate():
+            return {'error': float((model.weight.detach() - 1).abs().sum())}
+
+        train(model, LoopConfig(folder, steps=20, minutes=9e9, warmup=1, validate_every=10,
+                                log_every=10, learning_rate=0.05), loss, validate, better='error')
+        return model.weight.detach()
+
+    whole = run(tmp_path / 'whole')
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / 'cut', cut_after=13)
+    torch.testing.assert_close(run(tmp_path / 'cut'), whole)
+
+
+def test_no_time_to_train_leaves_the_model_as_it_is(tmp_path) -> None:
+    model = torch.nn.Linear(4, 1)
+    before = model.weight.detach().clone()
+    measures = train(model, LoopConfig(tmp_path, steps=10, minutes=0), None, None, better='error')
+    assert measures == {}
+    torch.testing.assert_close(model.weight.detach(), before)
+
+
+def test_data_sets_are_checked(folder, tmp_path) -> None:
+    with pytest.raises(InputError, match='fourdgen collect'):
+        Demonstrations(tmp_path, (TASK,))
+    with pytest.raises(InputError, match=TASK):
+        Demonstrations(folder, ('OtherTask',))
+    with pytest.raises(InputError, match='at least 2 episodes; got 1'):
+        tiny.split(Demonstrations(folder, (TASK,), limit=1))
+    meta = (folder / 'meta.json').read_text()
+    (tmp_path / 'meta.json').write_text(meta)
+    (tmp_path / 'episode_000000.npz').write_bytes((folder / 'episode_000000.npz').read_bytes()[:99])
+    with pytest.raises(InputError, match=r'episode_000000.npz; .*collect it again'):
+        Demonstrations(tmp_path, (TASK,))
+    (tmp_path / 'meta.json').write_text(meta.replace('episodes-1', 'episodes-0'))
+    with pytest.raises(InputError, match='episodes-1; got fourdgen-episodes-0'):
+        Demonstrations(tmp_path, (TASK,))
+
+
+def test_dynamics_of_another_codec_are_not_carried_on(folder, tmp_path) -> None:
+    codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
+    tiny._bind(tmp_path / 'dynamics', codec)
+    tiny._bind(tmp_path / 'dynamics', codec)
+    with torch.no_grad():
+        codec.head[0].bias += 1.0
+    with pytest.raises(InputError, match='remove that folder'):
+        tiny._bind(tmp_path / 'dynamics', codec)
