@@ -17,8 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='folder made by `fourdgen collect`')
     parser.add_argument('--out', type=Path, required=True,
                         help='check-points and the finished preset')
-    parser.add_argument('--init', type=Path,
-                        help='start from this preset instead of random weights')
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument('--init', type=Path,
+                       help='start from this preset instead of random weights')
+    start.add_argument('--init-codec', type=Path,
+                       help='start from the codec of this preset, the dynamics from random weights')
     parser.add_argument('--codec-minutes', type=float, default=60.0)
     parser.add_argument('--dynamics-minutes', type=float, default=60.0)
     parser.add_argument('--episodes', type=int, help='use only the first episodes')
@@ -42,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     measures = train_preset(
         args.data, args.out, codec_minutes=args.codec_minutes, init=args.init,
-        dynamics_minutes=args.dynamics_minutes, episodes=args.episodes, seed=args.seed,
+        init_codec=args.init_codec, dynamics_minutes=args.dynamics_minutes, episodes=args.episodes, seed=args.seed,
         compile_model=args.compile)
     text = json.dumps(measures, indent=2)
     print(text)

@@ -2,7 +2,7 @@
 """The dynamics of the `tiny` preset: a denoising transformer over latents of all views and frames.
 
 Tokens: one per view and future frame (noisy), one per view for the encoded frame 0, a grid of image
-tokens per view, one geometry token per view, one for the task. Every token attends to every other,
+tokens and some keypoints per view, one geometry token per view, one for the task. Every token attends to every other,
 so each view sees every other view at every frame; the number of views is free up to `max_views`.
 No camera pose goes in; the geometry token predicts the pose of each view in the reference view's
 frame, with which pointmaps of all views are expressed in that frame.
@@ -16,8 +16,12 @@ import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fourdgen_ros.generator.layers import ImageTrunk, rotation_from_6d
+
+# Angular frequencies of the keypoints' coordinates, which are normalised as `frame_tensor` does.
+_OCTAVES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 
 class LatentDynamics(ModelMixin, ConfigMixin):
@@ -27,11 +31,13 @@ class LatentDynamics(ModelMixin, ConfigMixin):
     def __init__(self, latent_dim: int = 64, frames: int = 8, dt: float = 0.4, max_views: int = 4,
                  tasks: tuple[str, ...] = ('PlaceAppleFromBowlIntoBin',), height: int = 96,
                  width: int = 128, trunk_widths: tuple[int, int, int] = (48, 96, 160),
-                 dim: int = 256, depth: int = 6, heads: int = 4, cross_view: bool = True) -> None:
+                 keypoints: int = 16, dim: int = 256, depth: int = 6, heads: int = 4,
+                 cross_view: bool = True, residual: bool = True) -> None:
         super().__init__()
         cells = (height // 16) * (width // 16)
         self.trunk = ImageTrunk(trunk_widths)
         self.image_in = nn.Linear(trunk_widths[-1], dim)
+        self.keypoints = Keypoints(trunk_widths, keypoints, dim) if keypoints else None
         self.latent_in = nn.Linear(latent_dim, dim)
         self.start_in = nn.Linear(latent_dim, dim)
         self.cell_position = nn.Parameter(0.02 * torch.randn(cells, dim))
@@ -60,10 +66,13 @@ class LatentDynamics(ModelMixin, ConfigMixin):
         return latent * self.latent_std + self.latent_mean
 
     def condition(self, frame0: Tensor) -> Tensor:
-        """Image tokens (B, V, cells, dim) of the observed frames (B, V, 7, H, W)."""
+        """Image tokens (B, V, cells + keypoints, dim) of the observed frames (B, V, 7, H, W)."""
         b, v = frame0.shape[:2]
-        features = self.trunk(frame0.flatten(0, 1))[-1]
-        tokens = self.image_in(features.flatten(2).transpose(1, 2)) + self.cell_position
+        frames = frame0.flatten(0, 1)
+        features = self.trunk(frames)
+        tokens = self.image_in(features[-1].flatten(2).transpose(1, 2)) + self.cell_position
+        if self.keypoints is not None:
+            tokens = torch.cat([tokens, self.keypoints(features, frames)], dim=1)
         return tokens.view(b, v, *tokens.shape[1:])
 
     def forward(self, noisy: Tensor, t: Tensor, start: Tensor, image: Tensor,
@@ -87,6 +96,8 @@ class LatentDynamics(ModelMixin, ConfigMixin):
         y = self.norm(self.transformer(sequence, mask=self._mask(v, per_view, sequence.device)))
         y = y[:, :-1].view(b, v, per_view, -1)
         clean, camera = self.latent_out(y[:, :, :frames]), self.geometry_out(y[:, :, frames + 1])
+        if self.config.residual:
+            clean = clean + start[:, :, None]
         opening = self.opening_out(y[:, :, :frames])[..., 0]
         return clean.float(), camera.float(), opening.float()
 
@@ -97,6 +108,35 @@ class LatentDynamics(ModelMixin, ConfigMixin):
         owner = torch.arange(views, device=device).repeat_interleave(per_view)
         owner = torch.cat([owner, torch.full((1,), -1, device=device)])
         return (owner[:, None] != owner[None]) & (owner[None] >= 0)
+
+
+class Keypoints(nn.Module):
+    """Where things are, finer than the image tokens: points that the network learns to follow.
+
+    Each is the mean of the pointmap under a soft attention map of 1/4 of the frame's size (spatial
+    soft-argmax, Levine et al. 2016), so that its place moves by millimetres where an image token
+    sees a cell of 16 pixels.
+    """
+
+    def __init__(self, trunk_widths: tuple[int, int, int], count: int, dim: int) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList(nn.Conv2d(width, count, 1) for width in trunk_widths)
+        self.point_in = nn.Linear(6 * len(_OCTAVES), dim)
+        self.which = nn.Parameter(0.02 * torch.randn(count, dim))
+
+    def forward(self, features: list[Tensor], frames: Tensor) -> Tensor:
+        """Tokens (N, count, dim) from features at 1/4, 1/8, 1/16 of frames (N, 7, H, W)."""
+        size = features[0].shape[2:]
+        score = sum(F.interpolate(layer(f).float(), size, mode='bilinear')
+                    for layer, f in zip(self.maps, features, strict=True))
+        valid = F.avg_pool2d(frames[:, 6:7].float(), 4)
+        points = F.avg_pool2d(frames[:, 3:6].float(), 4) / valid.clamp_min(1e-3)
+        share = (score + valid.clamp_min(1e-6).log()).flatten(2).softmax(dim=-1)
+        with torch.autocast(frames.device.type, enabled=False):  # bf16 would round to centimetres
+            place = share @ points.flatten(2).transpose(1, 2)
+        angles = place[..., None] * torch.tensor(_OCTAVES, device=place.device)
+        waves = torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)
+        return self.point_in(waves.to(features[0].dtype)) + self.which
 
 
 def _sinusoid(t: Tensor, dim: int) -> Tensor:

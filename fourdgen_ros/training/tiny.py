@@ -218,20 +218,22 @@ def photometric(frame0: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def train_preset(data_folder: Path, out: Path, *, codec_minutes: float, dynamics_minutes: float,
-                 init: Path | None = None, episodes: int | None = None, seed: int = 0,
+                 init: Path | None = None, init_codec: Path | None = None,
+                 episodes: int | None = None, seed: int = 0,
                  compile_model: bool = False) -> dict[str, dict[str, float]]:
     """Both stages, resumable; the finished preset is `out`/preset. Returns both stages' measures.
 
-    Starts from the preset in folder `init`, or from random weights, which follow from `seed`.
-    `episodes` limits the data to the first so many. Raises InputError for data or a preset that do
+    Starts from the preset in folder `init`, or from the codec alone of the one in `init_codec`; what
+    neither gives starts from random weights, which follow from `seed`. `episodes` limits the data to the first so many. Raises InputError for data or a preset that do
     not fit.
     """
-    if init is None:
-        torch.manual_seed(seed)
-        codec, dynamics = FrameCodec(), LatentDynamics()
-    else:
-        start = TinyGenerator.from_pretrained(init)
-        codec, dynamics = start.codec.requires_grad_(True), start.dynamics.requires_grad_(True)
+    torch.manual_seed(seed)
+    codec, dynamics = FrameCodec(), LatentDynamics()
+    if init is not None or init_codec is not None:
+        start = TinyGenerator.from_pretrained(init_codec if init is None else init)
+        codec = start.codec.requires_grad_(True)
+        if init is not None:
+            dynamics = start.dynamics.requires_grad_(True)
     data = Demonstrations(data_folder, tuple(dynamics.config.tasks), limit=episodes)
     log.info('%d episodes', len(data.episodes))
     measures = {'codec': train_codec(

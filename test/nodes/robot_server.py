@@ -45,11 +45,11 @@ class Robot(Node):
         self.q, self.opening = HOME.copy(), 0.08
         self.goals: list[Any] = []
         self.gripper_goals: list[Any] = []
-        self.moved_until = 0.0
+        self.moving = False
         self.reject, self.ignore, self.stalls = False, False, False
         self.abort: tuple[int, str] | None = None
         self._states = self.create_publisher(JointState, '/joint_states', 10)
-        self._timer = self.create_timer(0.01, self._publish, callback_group=group)
+        self._timer = self.create_timer(0.02, self._publish, callback_group=group)
         self._busy = threading.Lock()
         accept = {'goal_callback': lambda _: (GoalResponse.REJECT if self.reject
                                               else GoalResponse.ACCEPT),
@@ -75,6 +75,12 @@ class Robot(Node):
         self.goals.append(handle.request)
         follower = TrajectoryFollower(
             conversions.joint_trajectory_from_msg(handle.request.trajectory))
+        try:
+            return self._track(handle, follower, result)
+        finally:
+            self.moving = False
+
+    def _track(self, handle: Any, follower: TrajectoryFollower, result: Any) -> Any:
         start = time.monotonic()
         while self.ignore or time.monotonic() - start < follower.duration:
             if handle.is_cancel_requested:
@@ -86,7 +92,7 @@ class Robot(Node):
                 return result
             if not self.ignore:
                 self.q = follower.sample(time.monotonic() - start)[0]
-                self.moved_until = time.monotonic()
+                self.moving = True
             time.sleep(0.005)
         self.q = follower.sample(follower.duration)[0]
         handle.succeed()

@@ -22,7 +22,7 @@ def parameters(**values: Any) -> dict[str, Any]:
     return {'parameter_overrides': [Parameter(name, value=v) for name, v in values.items()]}
 
 
-def eventually(condition: Callable[[], bool], timeout: float = 5.0) -> bool:
+def eventually(condition: Callable[[], bool], timeout: float = 30.0) -> bool:
     """Whether the condition becomes true within `timeout` s."""
     end = time.monotonic() + timeout
     while not condition():
@@ -63,15 +63,15 @@ class Graph:
         """Send a goal; returns a RunningGoal."""
         if name not in self._action_clients:
             self._action_clients[name] = SafeActionClient(self.client, action_type, name)
-        return send_goal(self._action_clients[name], goal, timeout=5.0, **options)
+        return send_goal(self._action_clients[name], goal, timeout=30.0, **options)
 
-    def act(self, action_type: type, name: str, goal: Any, timeout: float = 20.0) -> Any:
+    def act(self, action_type: type, name: str, goal: Any, timeout: float = 60.0) -> Any:
         """Send a goal and return its result."""
         running = self.start(action_type, name, goal)
         assert running.wait(timeout), f'{name} did not end within {timeout} s'
         return running.result
 
-    def call(self, service_type: type, name: str, request: Any = None, timeout: float = 5.0) -> Any:
+    def call(self, service_type: type, name: str, request: Any = None, timeout: float = 30.0) -> Any:
         client = self.client.create_client(service_type, name, callback_group=self.client.group)
         request = service_type.Request() if request is None else request
         try:

