@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -32,24 +31,21 @@ def run_over_ros(args: argparse.Namespace, console: Console) -> Outcome:
     Raises KeyboardInterrupt on SIGINT and SIGTERM, after the robot has stopped and all processes
     have ended; ExecutionError when a node dies or nothing gets ready.
     """
+    from fourdgen_ros.nodes.base import signals
+
     stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set())
-              for number in (signal.SIGINT, signal.SIGTERM)}
     domain, reserved = claim_domain()
     os.environ['ROS_DOMAIN_ID'] = str(domain)
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     os.environ.setdefault('FASTDDS_BUILTIN_TRANSPORTS',
                           'LARGE_DATA?max_msg_size=1MB&sockets_size=1MB&non_blocking=true')
-    try:
-        with reserved, NodeProcesses(args.out / 'logs') as processes:
-            _start(processes, args)
-            outcome = _with_client(processes, args, console, stop.is_set)
-        if outcome is None:
-            raise KeyboardInterrupt
-        return outcome
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with (signals(lambda *_: stop.set()), reserved,
+          NodeProcesses(args.out / 'logs') as processes):
+        _start(processes, args)
+        outcome = _with_client(processes, args, console, stop.is_set)
+    if outcome is None:
+        raise KeyboardInterrupt
+    return outcome
 
 
 def _start(processes: NodeProcesses, args: argparse.Namespace) -> None:
@@ -75,31 +71,16 @@ def _start(processes: NodeProcesses, args: argparse.Namespace) -> None:
 def _with_client(processes: NodeProcesses, args: argparse.Namespace, console: Console,
                  interrupted: Callable[[], bool]) -> Outcome | None:
     """Outcome of the task; None when interrupted."""
-    import rclpy
-    from rclpy.executors import MultiThreadedExecutor
-    from rclpy.signals import SignalHandlerOptions
-
-    from fourdgen_ros.nodes.base import spin
+    from fourdgen_ros.nodes.base import spinning
     from fourdgen_ros.nodes.run_watcher import RunWatcher
     from fourdgen_ros.sim.tasks import load_task
 
-    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-    watcher = RunWatcher(list(load_task(args.task).CAMERAS))
-    executor = MultiThreadedExecutor(num_threads=6)
-    executor.add_node(watcher)
-    thread = threading.Thread(target=spin, args=(executor, watcher), daemon=True)
-    thread.start()
-    try:
+    cameras = list(load_task(args.task).CAMERAS)
+    with spinning(lambda: RunWatcher(cameras), args=[]) as watcher:
         ready = _wait_until_ready(processes, watcher, console, interrupted)
         if ready is None:
             return None
         return _run(processes, watcher, args, console, interrupted, ready)
-    finally:
-        watcher.close()
-        executor.shutdown(timeout_sec=2.0)
-        thread.join(timeout=2.0)
-        watcher.destroy_node()
-        rclpy.try_shutdown()
 
 
 def _wait_until_ready(processes: NodeProcesses, watcher: RunWatcher, console: Console,

@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     measures = train_preset(
         args.data, args.out, codec_minutes=args.codec_minutes, init=args.init,
-        init_codec=args.init_codec, dynamics_minutes=args.dynamics_minutes, episodes=args.episodes, seed=args.seed,
-        compile_model=args.compile)
+        init_codec=args.init_codec, dynamics_minutes=args.dynamics_minutes,
+        episodes=args.episodes, seed=args.seed, compile_model=args.compile)
     text = json.dumps(measures, indent=2)
     print(text)
     if args.json is not None:

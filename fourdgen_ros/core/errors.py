@@ -29,6 +29,10 @@ class GenerationError(FourdgenError):
     """A generator could not produce a usable future."""
 
 
+class TrainingError(FourdgenError):
+    """A training run cannot go on."""
+
+
 class TrackingError(FourdgenError):
     """The gripper could not be followed with enough confidence."""
 

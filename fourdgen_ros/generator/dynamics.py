@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The dynamics of the `tiny` preset: a denoising transformer over latents of all views and frames.
 
-Tokens: one per view and future frame (noisy), one per view for the encoded frame 0, a grid of image
-tokens and some keypoints per view, one geometry token per view, one for the task. Every token attends to every other,
-so each view sees every other view at every frame; the number of views is free up to `max_views`.
-No camera pose goes in; the geometry token predicts the pose of each view in the reference view's
-frame, with which pointmaps of all views are expressed in that frame.
+Tokens: one per view and future frame (noisy), one per view for the encoded frame 0, a coarse grid
+of image tokens and some keypoints per view, one geometry token per view, one for the task. Every
+token attends to every other, so each view sees every other view at every frame; the number of views
+is free up to `max_views`. No camera pose goes in; the geometry token predicts the pose of each view
+in the reference view's frame, with which pointmaps of all views are expressed in that frame.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class LatentDynamics(ModelMixin, ConfigMixin):
     def __init__(self, latent_dim: int = 64, frames: int = 8, dt: float = 0.4, max_views: int = 4,
                  tasks: tuple[str, ...] = ('PlaceAppleFromBowlIntoBin',), height: int = 96,
                  width: int = 128, trunk_widths: tuple[int, int, int] = (48, 96, 160),
-                 keypoints: int = 16, dim: int = 256, depth: int = 6, heads: int = 4,
-                 cross_view: bool = True, residual: bool = True) -> None:
+                 image_pool: int = 2, keypoints: int = 16, dim: int = 256, depth: int = 6,
+                 heads: int = 4, cross_view: bool = True) -> None:
         super().__init__()
-        cells = (height // 16) * (width // 16)
+        cells = (height // 16 // image_pool) * (width // 16 // image_pool)
         self.trunk = ImageTrunk(trunk_widths)
         self.image_in = nn.Linear(trunk_widths[-1], dim)
-        self.keypoints = Keypoints(trunk_widths, keypoints, dim) if keypoints else None
+        self.keypoint_tokens = Keypoints(trunk_widths, keypoints, dim) if keypoints else None
         self.latent_in = nn.Linear(latent_dim, dim)
         self.start_in = nn.Linear(latent_dim, dim)
         self.cell_position = nn.Parameter(0.02 * torch.randn(cells, dim))
@@ -70,9 +70,10 @@ class LatentDynamics(ModelMixin, ConfigMixin):
         b, v = frame0.shape[:2]
         frames = frame0.flatten(0, 1)
         features = self.trunk(frames)
-        tokens = self.image_in(features[-1].flatten(2).transpose(1, 2)) + self.cell_position
-        if self.keypoints is not None:
-            tokens = torch.cat([tokens, self.keypoints(features, frames)], dim=1)
+        grid = F.avg_pool2d(features[-1], self.config.image_pool)
+        tokens = self.image_in(grid.flatten(2).transpose(1, 2)) + self.cell_position
+        if self.keypoint_tokens is not None:
+            tokens = torch.cat([tokens, self.keypoint_tokens(features, frames)], dim=1)
         return tokens.view(b, v, *tokens.shape[1:])
 
     def forward(self, noisy: Tensor, t: Tensor, start: Tensor, image: Tensor,
@@ -96,8 +97,6 @@ class LatentDynamics(ModelMixin, ConfigMixin):
         y = self.norm(self.transformer(sequence, mask=self._mask(v, per_view, sequence.device)))
         y = y[:, :-1].view(b, v, per_view, -1)
         clean, camera = self.latent_out(y[:, :, :frames]), self.geometry_out(y[:, :, frames + 1])
-        if self.config.residual:
-            clean = clean + start[:, :, None]
         opening = self.opening_out(y[:, :, :frames])[..., 0]
         return clean.float(), camera.float(), opening.float()
 

@@ -22,6 +22,8 @@ from fourdgen_ros.motion.timing import derivatives
 
 Array = NDArray[np.float64]
 
+# Fingers pressed against something give way by millimetres; more is a wrong unit or gripper.
+OPENING_SLACK = 0.01  # m
 # Limits are met up to rounding of resampling.
 _RELATIVE_TOLERANCE = 1e-3
 
@@ -154,7 +156,8 @@ def check_inputs(log: CheckLog, trajectory: GripperTrajectory, joints: Array, op
     log.at_most('joint state within limits', excess, 2e-3, ' rad',
                 hint='Move the arm back within its joint limits by hand.')
     log.at_most('gripper opening outside its range',
-                max(robot.opening[0] - opening, opening - robot.opening[1]), 2e-3, ' m')
+                max(robot.opening[0] - opening, opening - robot.opening[1]), OPENING_SLACK,
+                ' m')
 
 
 def check_frames(log: CheckLog, poses: Array, limits: SafetyLimits) -> None:

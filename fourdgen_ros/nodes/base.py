@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -35,6 +36,9 @@ STAGE_THREAD = 'stage'  # how the names of threads begin in which stages compute
 OK, WARN, ERROR, STALE = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR,
                           DiagnosticStatus.STALE)
 Status = tuple[bytes, str, dict[str, object]]
+
+
+N = TypeVar('N', bound='StageNode')
 
 
 class StageNode(Node):
@@ -131,36 +135,56 @@ def spin(executor: MultiThreadedExecutor, node: StageNode) -> None:
             node.get_logger().error(f'unexpected error in a callback:\n{traceback.format_exc()}')
 
 
-def run_node(factory: Callable[[], StageNode], args: Sequence[str] | None = None) -> int:
-    """Run one node in this process until SIGINT or SIGTERM; returns the exit code.
+@contextlib.contextmanager
+def spinning(factory: Callable[[], N], args: Sequence[str] | None = None) -> Iterator[N]:
+    """Initialise rclpy and spin the node that `factory` makes; at the end close and destroy it.
 
     rclpy's own signal handlers would close the connection at once; then nobody could cancel what
-    the controllers do. So the signal ends the wait, `close` does its work over a living
-    connection, and only then everything is shut down.
+    the controllers do. So signals are the caller's, `close` does its work over a living connection,
+    and only then everything is shut down.
     """
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     try:
         node = factory()
-    except (FourdgenError, rclpy.exceptions.ParameterException, ImportError) as error:
-        rclpy.logging.get_logger('fourdgen_ros').fatal(f'cannot start: {error}')
+        executor = MultiThreadedExecutor(num_threads=EXECUTOR_THREADS)
+        executor.add_node(node)
+        thread = threading.Thread(target=spin, args=(executor, node), daemon=True)
+        thread.start()
+        try:
+            yield node
+        finally:
+            node.close()
+            executor.shutdown(timeout_sec=2.0)
+            thread.join(timeout=2.0)
+            node.destroy_node()
+    finally:
         rclpy.try_shutdown()
-        return 1
-    executor = MultiThreadedExecutor(num_threads=EXECUTOR_THREADS)
-    executor.add_node(node)
-    thread = threading.Thread(target=spin, args=(executor, node), daemon=True)
-    thread.start()
-    stop.wait()
-    # The end has begun; a second signal while Python winds up must not look like a crash.
+
+
+@contextlib.contextmanager
+def signals(handler: Any) -> Iterator[None]:
+    """Handle SIGINT and SIGTERM with `handler` for a while; only in the main thread."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, was in before.items():
+            signal.signal(number, was)
+
+
+def run_node(factory: Callable[[], StageNode], args: Sequence[str] | None = None) -> int:
+    """Run one node in this process until SIGINT or SIGTERM; returns the exit code."""
+    stop = threading.Event()
+    with signals(lambda *_: stop.set()), contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(spinning(factory, args))
+        except (FourdgenError, rclpy.exceptions.ParameterException, ImportError) as error:
+            rclpy.logging.get_logger('fourdgen_ros').fatal(f'cannot start: {error}')
+            return 1
+        stop.wait()
+    # A second signal while Python winds up must not look like a crash.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    node.close()
-    executor.shutdown(timeout_sec=2.0)
-    thread.join(timeout=2.0)
-    node.destroy_node()
-    rclpy.try_shutdown()
     _end_without_waiting(0)
     return 0
 

@@ -4,21 +4,17 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
-import rclpy
-from rclpy.executors import MultiThreadedExecutor
-from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from fourdgen_ros.action import RunTask
 from fourdgen_ros.core.errors import ExecutionError
 from fourdgen_ros.nodes.actions import CanceledError, SafeActionClient, call_action
-from fourdgen_ros.nodes.base import StageNode, spin
+from fourdgen_ros.nodes.base import StageNode, signals, spinning
 
 INTERRUPTED = 130  # exit code of a shell command that SIGINT ended
 
@@ -32,37 +28,23 @@ def run_task(task: str, *, seed: int = 0, max_segments: int = 0, timeout: float 
     when SIGINT or SIGTERM came: then the task was canceled, and the robot has been told to hold.
     Takes over these two signals; call it from the main thread.
     """
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     interrupted = threading.Event()
-    before = {number: signal.signal(number, lambda *_: interrupted.set())
-              for number in (signal.SIGINT, signal.SIGTERM)}
-    node = StageNode('task_client')
-    executor = MultiThreadedExecutor(num_threads=4)
-    executor.add_node(node)
-    thread = threading.Thread(target=spin, args=(executor, node), daemon=True)
-    thread.start()
-    try:
+    with (signals(lambda *_: interrupted.set()),
+          spinning(lambda: StageNode('task_client')) as node):
         client = SafeActionClient(node, RunTask, 'run_task')
         request = RunTask.Goal(task=task, seed=seed, max_segments=max_segments)
-        result = call_action(client, request, timeout=timeout, accept_timeout=server_timeout,
-                             interrupted=interrupted.is_set, feedback=feedback)
+        try:
+            result = call_action(client, request, timeout=timeout, accept_timeout=server_timeout,
+                                 interrupted=interrupted.is_set, feedback=feedback)
+        except CanceledError:
+            node.get_logger().warning('interrupted: the task is canceled')
+            return INTERRUPTED, None
+        except ExecutionError as error:
+            node.get_logger().error(str(error))
+            return 1, None
         if not result.success:
             node.get_logger().error(f'task not done: {result.error_msg}')
         return (0 if result.success else 1), result
-    except CanceledError:
-        node.get_logger().warning('interrupted: the task is canceled')
-        return INTERRUPTED, None
-    except ExecutionError as error:
-        node.get_logger().error(str(error))
-        return 1, None
-    finally:
-        node.close()
-        executor.shutdown(timeout_sec=2.0)
-        thread.join(timeout=2.0)
-        node.destroy_node()
-        rclpy.try_shutdown()
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def main() -> int:

@@ -51,8 +51,11 @@ class CellState:
 
     @staticmethod
     def from_array(values: NDArray) -> CellState:
-        """Inverse of `to_array`."""
+        """Inverse of `to_array`. Raises InputError when it is no such array."""
         array = np.asarray(values, np.float64)
+        if array.ndim != 1 or len(array) < 3 or not np.isfinite(array).all():
+            raise InputError('state of the cell', expected='seed, gripper target and physics, '
+                             'all finite', got=f'shape {array.shape}')
         return CellState(array[2:].copy(), float(array[1]), int(array[0]))
 
 

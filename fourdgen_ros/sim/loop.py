@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from fourdgen_ros.core.errors import ExecutionError
 from fourdgen_ros.sim.cell import Cell
 
 T = TypeVar('T')
@@ -51,7 +53,7 @@ class CellLoop:
         self._clock_ns, self._realtime = clock_ns, realtime
         self._period_s, self._period_ns = period_s, round(period_s * 1e9)
         self._calls: queue.SimpleQueue = queue.SimpleQueue()
-        self._stop = threading.Event()
+        self._stop, self._ended = threading.Event(), threading.Event()
         self.failed = False
         self._thread = threading.Thread(target=self._run, name='physics', daemon=True)
         self._stamp = clock_ns() if realtime else 0
@@ -74,14 +76,22 @@ class CellLoop:
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(5.0)
-        while not self._calls.empty():
-            self._calls.get()[0].cancel()
+        self._end()
 
     def run(self, call: Callable[[], T], timeout_s: float = 30.0) -> T:
-        """Result of `call()` made between two steps; raises what it raises, or TimeoutError."""
+        """Result of `call()` made between two steps; raises what it raises, or TimeoutError.
+
+        Raises ExecutionError when the loop has ended, or ends before it comes to the call.
+        """
         future: Future = Future()
         self._calls.put((future, call))
-        return future.result(timeout_s)
+        if self._ended.is_set():
+            self._cancel_calls()
+        try:
+            return future.result(timeout_s)
+        except CancelledError:
+            raise ExecutionError('the physics of the cell', got='it has stopped',
+                                 hint='The log says why; start the cell again.') from None
 
     def stats(self) -> LoopStats:
         """How well the loop keeps up."""
@@ -93,6 +103,17 @@ class CellLoop:
         except Exception:
             self.failed = True
             log.exception('physics has stopped')
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self._ended.set()
+        self._cancel_calls()
+
+    def _cancel_calls(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._calls.get_nowait()[0].cancel()
 
     def _loop(self) -> None:
         self._stamp = self._clock_ns() if self._realtime else 0

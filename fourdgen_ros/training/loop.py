@@ -17,6 +17,8 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
+from fourdgen_ros.core.errors import TrainingError
+
 log = logging.getLogger(__name__)
 
 
@@ -48,7 +50,8 @@ def train(model: nn.Module, config: LoopConfig,
     `loss(rng)` draws a batch and returns the loss and numbers to log. `validate()` measures the
     model with its EMA weights; the weights with the smallest `better` end up in the model and in
     `folder/best.pt`. A run that was killed goes on from `folder/last.pt`. With no steps or minutes
-    to do, a model that was never trained here stays as it is, and nothing is returned.
+    to do, a model that was never trained here stays as it is, and nothing is returned. Raises
+    TrainingError when the loss is not finite.
     """
     accelerator = Accelerator(mixed_precision='bf16')
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate,
@@ -85,6 +88,11 @@ def train(model: nn.Module, config: LoopConfig,
             group['lr'] = rate(step)
         with accelerator.autocast():
             value, numbers = loss(rng)
+        if not torch.isfinite(value):
+            raise TrainingError(f'the loss at step {step}', expected='a finite number',
+                                got=str(value.item()),
+                                hint='Check the data, or lower the learning rate; the last '
+                                     f'check-point is {last}.')
         accelerator.backward(value)
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -71,7 +71,8 @@ class Graph:
         assert running.wait(timeout), f'{name} did not end within {timeout} s'
         return running.result
 
-    def call(self, service_type: type, name: str, request: Any = None, timeout: float = 30.0) -> Any:
+    def call(self, service_type: type, name: str, request: Any = None,
+             timeout: float = 30.0) -> Any:
         client = self.client.create_client(service_type, name, callback_group=self.client.group)
         request = service_type.Request() if request is None else request
         try:

@@ -248,7 +248,7 @@ def test_other_bad_states_are_refused(planner, home):
     beyond = ROBOT.home.copy()
     beyond[3] = 0.0
     refused('joint state within limits', planner, poses, joints=beyond)
-    for opening in (np.nan, -0.01, 0.1):
+    for opening in (np.nan, -0.02, 0.1):
         refused('gripper opening outside its range', planner, poses, opening=opening)
 
 

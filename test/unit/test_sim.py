@@ -63,6 +63,12 @@ def test_equal_seeds_are_equal_and_other_seeds_are_not(cell: Cell) -> None:
     assert not np.array_equal(states[0], states[2])
 
 
+def test_a_state_that_is_none_is_refused(cell: Cell) -> None:
+    for values in ([], [1.0, 0.08], [1.0, np.nan, 0.0], [1.0, 0.08, 0.0]):
+        with pytest.raises(FourdgenError, match='state of the cell'):
+            cell.set_state(CellState.from_array(np.array(values)))
+
+
 def test_a_copied_state_goes_on_identically(cell: Cell) -> None:
     cell.reset(5)
     expert = Expert(cell)

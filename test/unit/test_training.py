@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fourdgen_ros.core import se3
-from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.errors import InputError, TrainingError
 from fourdgen_ros.generator.codec import FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics
 from fourdgen_ros.training import tiny
@@ -54,13 +54,14 @@ def test_both_stages_learn(folder, tmp_path) -> None:
     assert np.isfinite(list(measures.values())).all()
     dynamics = LatentDynamics(height=32, width=48, latent_dim=16, frames=4,
                               trunk_widths=(16, 16, 32), dim=32, depth=2, heads=2)
-    tiny.train_dynamics(dynamics, codec, data, short(tmp_path / 'dynamics'), batch=8)
+    tiny.train_dynamics(dynamics, codec, data, short(tmp_path / 'dynamics', 180), batch=8)
     losses = logged_losses(tmp_path / 'dynamics')
     assert losses[-1] < 0.7 * losses[0]
 
 
-def short(folder: Path) -> LoopConfig:
-    return LoopConfig(folder, steps=60, minutes=5, warmup=5, validate_every=60, log_every=20)
+def short(folder: Path, steps: int = 60) -> LoopConfig:
+    return LoopConfig(folder, steps=steps, minutes=60, warmup=5, validate_every=steps,
+                      log_every=20)
 
 
 def logged_losses(folder: Path) -> list[float]:
@@ -101,6 +102,17 @@ def test_no_time_to_train_leaves_the_model_as_it_is(tmp_path) -> None:
     measures = train(model, LoopConfig(tmp_path, steps=10, minutes=0), None, None, better='error')
     assert measures == {}
     torch.testing.assert_close(model.weight.detach(), before)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path) -> None:
+    model = torch.nn.Linear(4, 1)
+
+    def loss(rng):
+        return model(torch.full((1, 4), float('nan'))).sum(), {}
+
+    with pytest.raises(TrainingError, match='loss at step 0'):
+        train(model, LoopConfig(tmp_path, steps=2, minutes=1), loss, dict, better='error')
+    assert torch.isfinite(model.weight).all()
 
 
 def test_data_sets_are_checked(folder, tmp_path) -> None:
