@@ -55,7 +55,7 @@ def _start(processes: NodeProcesses, args: argparse.Namespace) -> None:
 
     config = share_directory() / 'config'
     folder = model_folder(args.generator)
-    generator = {'generator': 'oracle'} if folder is None else {
+    generator = {'generator': args.generator} if folder is None else {
         'generator': 'tiny', 'model': folder.resolve()}
     nodes = {
         'cell': {'task': args.task, 'seed': args.seed},

@@ -45,8 +45,9 @@ def add_task(parser: argparse.ArgumentParser) -> None:
 def add_generator(parser: argparse.ArgumentParser, default: str) -> None:
     """Add --generator."""
     parser.add_argument('--generator', default=default, metavar='G',
-                        help='tiny (the bundled model), oracle (the true future, simulation only) '
-                             'or a folder with trained weights (%(default)s)')
+                        help='tiny (the bundled model), oracle (the true future, simulation only), '
+                             'still (the first frame, simulation only) or a folder with trained '
+                             'weights (%(default)s)')
 
 
 def add_batch(parser: argparse.ArgumentParser, seeds: str) -> None:

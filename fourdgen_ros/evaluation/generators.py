@@ -15,25 +15,29 @@ if TYPE_CHECKING:
     from fourdgen_ros.generator.base import Generator
     from fourdgen_ros.sim.cell import CellState
 
+SIMULATED = ('oracle', 'still')  # they know the simulator's state and have no weights
+
 
 def model_folder(name: str) -> Path | None:
-    """Folder of the weights of a generator: `tiny` (bundled) or a path; None for the oracle.
+    """Folder of the weights of a generator: `tiny` (bundled) or a path; None for `SIMULATED`.
 
     Raises InputError when there is no such folder.
     """
-    if name == 'oracle':
+    if name in SIMULATED:
         return None
     folder = share_directory() / 'models' / 'tiny' if name == 'tiny' else Path(name)
     if not folder.is_dir():
-        raise InputError('generator', expected="'oracle', 'tiny' or a folder with trained weights",
-                         got=repr(name), hint='Train one with `fourdgen train`.')
+        raise InputError('generator', got=repr(name),
+                         expected=f"one of {(*SIMULATED, 'tiny')} or a folder with trained weights",
+                         hint='Train one with `fourdgen train`.')
     return folder
 
 
 def load_generator(name: str, state: Callable[[], CellState] | None = None) -> Generator:
-    """`oracle`, `tiny` or a folder of weights. `state` tells the oracle the present cell state.
+    """`oracle`, `still`, `tiny` or a folder of weights.
 
-    Raises InputError for an unknown name, broken weights, or an oracle without `state`.
+    `state` tells those that need the simulator the present state of the cell. Raises InputError for
+    an unknown name, broken weights, or where `state` is needed and missing.
     """
     folder = model_folder(name)
     if folder is not None:
@@ -41,8 +45,12 @@ def load_generator(name: str, state: Callable[[], CellState] | None = None) -> G
 
         return TinyGenerator.from_pretrained(folder)
     if state is None:
-        raise InputError("generator 'oracle'", expected='a simulated cell, whose state it copies',
+        raise InputError(f'generator {name!r}', expected='a simulated cell, whose state it copies',
                          got='images only', hint='Use another generator, or --from-cell.')
+    if name == 'still':
+        from fourdgen_ros.evaluation.still import StillGenerator
+
+        return StillGenerator(state)
     from fourdgen_ros.sim.oracle import OracleGenerator
 
     return OracleGenerator(state)

@@ -15,6 +15,7 @@ from fourdgen_ros.core.types import Future
 
 Array = NDArray[np.float64]
 MASK = 0.5  # a pixel above it shows the gripper
+MOVED = 0.01  # m
 
 
 def pose_errors(poses: Array, true: Array) -> tuple[Array, Array]:
@@ -91,12 +92,23 @@ def _fill(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return binary_closing(np.pad(mask, 1), np.ones((3, 3), bool))[1:-1, 1:-1]
 
 
-def point_errors(future: Future, true: Future) -> Array:
-    """Distances in mm (n,) of the points on pixels that truly show the gripper, frames 1..T-1."""
-    chosen = (true.gripper > MASK) & true.valid & future.valid
-    chosen[:, 0] = False
-    difference = future.points[chosen].astype(float) - true.points[chosen]
-    return 1e3 * np.linalg.norm(difference, axis=-1)
+def point_errors(future: Future, true: Future) -> dict[str, float]:
+    """Mean distance in mm between generated and true points of a pixel, frames 1..T-1.
+
+    `points_mm`: of all pixels; `moving_points_mm`: where the true point is more than `MOVED` away
+    from that of frame 0; `gripper_points_mm`: where the truth shows the gripper; NaN where there is
+    no such pixel. Pixels count that are valid in both; `points_missing` is the share of the truly
+    valid ones that the future leaves out.
+    """
+    both = (true.valid & future.valid)[:, 1:]
+    error = np.linalg.norm(future.points[:, 1:].astype(float) - true.points[:, 1:], axis=-1)
+    with np.errstate(invalid='ignore'):
+        moved = np.linalg.norm(true.points[:, 1:] - true.points[:, :1], axis=-1) > MOVED
+    regions = {'points_mm': both, 'moving_points_mm': both & moved,
+               'gripper_points_mm': both & (true.gripper[:, 1:] > MASK)}
+    row = {name: float(1e3 * error[chosen].mean()) if chosen.any() else float('nan')
+           for name, chosen in regions.items()}
+    return row | {'points_missing': 1.0 - float(both.sum() / max(1, true.valid[:, 1:].sum()))}
 
 
 def psnr(image: NDArray[np.uint8], true: NDArray[np.uint8]) -> float:

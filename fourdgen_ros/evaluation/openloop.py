@@ -86,7 +86,8 @@ class OpenLoop:
         row |= agreement(truth.future, self._T_ref_cameras, 'true_')
         row |= self._track(truth.future, truth, 'true_')
         if self._generator.name != 'oracle':
-            row |= compare(future, truth.future, self._T_ref_cameras)
+            row |= {name: value for name, value in compare(
+                future, truth.future, self._T_ref_cameras).items() if np.isfinite(value)}
             row |= agreement(future, self._T_ref_cameras, '')
             row |= self._track(future, truth, '')
         return row
@@ -123,14 +124,14 @@ class OpenLoop:
             f'{prefix}track_ms_per_frame': 1e3 * seconds / future.frames}
 
 
-def compare(future: Future, true: Future, T_ref_cameras: Array) -> dict[str, object]:
+def compare(future: Future, true: Future, T_ref_cameras: Array) -> dict[str, float]:
     """Picture and geometry measures of the frames after the first."""
-    row: dict[str, object] = {'psnr_db': metrics.psnr(future.rgb[:, 1:], true.rgb[:, 1:])}
+    row: dict[str, float] = {'psnr_db': metrics.psnr(future.rgb[:, 1:], true.rgb[:, 1:])}
     relative, near = zip(*(metrics.depth_errors(
         metrics.view_depth(future, v, T)[1:], metrics.view_depth(true, v, T)[1:])
         for v, T in enumerate(T_ref_cameras)), strict=True)
     row['abs_rel'], row['delta_125'] = float(np.mean(relative)), float(np.mean(near))
-    row['gripper_points_mm'] = _median(metrics.point_errors(future, true))
+    row |= metrics.point_errors(future, true)
     row['mask_iou'] = _mean([metrics.mask_iou(a, b) for a, b in zip(
         (future.gripper[:, 1:] > metrics.MASK).reshape(-1, *future.rgb.shape[2:4]),
         (true.gripper[:, 1:] > metrics.MASK).reshape(-1, *future.rgb.shape[2:4]), strict=True)])
@@ -149,10 +150,6 @@ def agreement(future: Future, T_ref_cameras: Array, prefix: str) -> dict[str, fl
 def _mean(values: Iterable[float]) -> float:
     finite = [v for v in values if np.isfinite(v)]
     return float(np.mean(finite)) if finite else float('nan')
-
-
-def _median(values: Array) -> float:
-    return float(np.median(values)) if len(values) else float('nan')
 
 
 def _build(task: str, generator: str) -> Callable[[int], dict]:
@@ -196,7 +193,8 @@ def evaluate(task: str, generator: str, seeds: Iterable[int], *, workers: int = 
 
 PER_FRAME = ('tcp_mm', 'tcp_deg', 'opening_mm')
 PER_FUTURE = ('generate_s', 'track_ms_per_frame', 'cross_view_iou', 'cross_view_box_iou',
-              'mask_iou', 'gripper_points_mm', 'psnr_db', 'abs_rel', 'delta_125')
+              'mask_iou', 'points_mm', 'moving_points_mm', 'gripper_points_mm', 'points_missing',
+              'psnr_db', 'abs_rel', 'delta_125')
 
 
 def summarise(rows: list[dict]) -> dict[str, dict]:

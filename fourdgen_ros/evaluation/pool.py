@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One function over many items on several processes, each of which builds its own things once."""
+"""One function over many items on several workers, each of which builds its own things once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
-from fourdgen_ros.core.errors import ExecutionError
+from fourdgen_ros.core.errors import ExecutionError, MissingDependencyError
 
 Item = TypeVar('Item')
 Row = TypeVar('Row')
@@ -31,13 +31,18 @@ def _call(item: Any) -> Any:
 
 
 def results(build: Callable[..., Callable[[Item], Row]], args: tuple, items: Sequence[Item],
-            workers: int) -> Iterator[Row]:
+            workers: int, *, ray: bool = False) -> Iterator[Row]:
     """`build(*args)(item)` for every item, as they finish; with one worker in this process.
 
     `build` and `args` must be picklable. What a call raises is raised here, and ends the others;
-    ExecutionError when a process dies.
+    ExecutionError when a process dies. With `ray` the workers are Ray actors, on the cluster that
+    the environment variable RAY_ADDRESS names or on this machine; MissingDependencyError without
+    Ray.
     """
     if not items:
+        return
+    if ray:
+        yield from _ray_results(build, args, items, workers)
         return
     if workers == 1:
         call = build(*args)
@@ -61,3 +66,41 @@ def results(build: Callable[..., Callable[[Item], Row]], args: tuple, items: Seq
         pool.shutdown(wait=done, cancel_futures=True)
         for process in processes if not done else ():
             process.terminate()
+
+
+class _Actor:
+    """One Ray worker: a process with one core."""
+
+    def __init__(self, build: Callable[..., Callable[[Any], Any]], args: tuple) -> None:
+        self._call = build(*args)
+
+    def run(self, item: Any) -> Any:
+        return self._call(item)
+
+
+def _ray_results(build: Callable[..., Callable[[Item], Row]], args: tuple, items: Sequence[Item],
+                 workers: int) -> Iterator[Row]:
+    try:
+        import ray
+        from ray.exceptions import RayActorError, RayTaskError
+    except ImportError as error:
+        raise MissingDependencyError('Ray', expected='the package ray',
+                                     hint='pip install ray, or use processes.') from error
+    started = not ray.is_initialized()
+    if started:
+        local = {} if os.environ.get('RAY_ADDRESS') else {
+            'num_cpus': workers, 'include_dashboard': False}
+        ray.init(log_to_driver=False, **local)
+    try:
+        actor = ray.remote(num_cpus=1)(_Actor)
+        pool = ray.util.ActorPool([actor.remote(build, args)
+                                   for _ in range(min(workers, len(items)))])
+        yield from pool.map_unordered(lambda worker, item: worker.run.remote(item), items)
+    except RayTaskError as error:
+        raise error.as_instanceof_cause() from error
+    except RayActorError as error:
+        raise ExecutionError('a Ray worker', expected='to run to the end', got='it died',
+                             hint='Out of memory? Try fewer workers.') from error
+    finally:
+        if started:
+            ray.shutdown()

@@ -91,14 +91,26 @@ def test_lift_leaves_out_what_the_camera_cannot_see() -> None:
     assert metrics.lift(points, (H, W), K, np.eye(4)).sum() == 1
 
 
-def test_point_errors_count_true_gripper_pixels_after_frame_0(plate: Future) -> None:
-    points = plate.points.copy()
+def test_point_errors_by_region(plate: Future) -> None:
+    gripper = plate.gripper[:, 1] > 0.5
+    true_points = plate.points.copy()
+    true_points[:, 1, :10] += np.float32(0.1)  # what truly moves: ten rows that show no gripper
+    true = replace(plate, points=true_points)
+    assert not gripper[:, :10].any()
+    points = true_points.copy()
     points[:, 0] += 1.0  # frame 0 is given, not generated
-    points[:, 1] += np.float32(0.003) * np.array([1.0, 0.0, 0.0], np.float32)
-    points[:, 1][~(plate.gripper[:, 1] > 0.5)] += 1.0
-    errors = metrics.point_errors(replace(plate, points=points), plate)
-    assert len(errors) == (plate.gripper[:, 1] > 0.5).sum()
-    assert errors == pytest.approx(3.0, abs=1e-3)
+    points[:, 1, ..., 0] += np.float32(0.002)
+    points[:, 1, :10, :, 0] += np.float32(0.004)
+    points[:, 1, ..., 0][gripper] += np.float32(0.001)
+    valid = plate.valid.copy()
+    valid[:, 1, -5:] = False  # 5 of 60 rows
+    points[~valid] = np.nan
+    errors = metrics.point_errors(replace(plate, points=points, valid=valid), true)
+    assert errors['gripper_points_mm'] == pytest.approx(3.0, abs=1e-3)
+    assert errors['moving_points_mm'] == pytest.approx(6.0, abs=1e-3)
+    assert 2.0 < errors['points_mm'] < 3.0
+    assert errors['points_missing'] == pytest.approx(5.0 / H)
+    assert np.isnan(metrics.point_errors(plate, plate)['moving_points_mm'])
 
 
 def test_pose_errors() -> None:

@@ -7,11 +7,12 @@ import functools
 import json
 import operator
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from fourdgen_ros.core.errors import ExecutionError, InputError
+from fourdgen_ros.core.errors import ExecutionError, InputError, MissingDependencyError
 from fourdgen_ros.evaluation.generators import fingerprint, load_generator, model_folder
 from fourdgen_ros.evaluation.partial import PartialResults
 from fourdgen_ros.evaluation.pool import results
@@ -76,6 +77,20 @@ def test_pool(workers: int) -> None:
     assert list(results(*divide, [], workers)) == []
     with pytest.raises(ZeroDivisionError):
         list(results(*divide, [3, 0, 4], workers))
+
+
+def test_ray_pool() -> None:
+    pytest.importorskip('ray')
+    divide = functools.partial, (operator.floordiv, 30)
+    assert sorted(results(*divide, [1, 4, 5], 2, ray=True)) == [6, 7, 30]
+    with pytest.raises(ZeroDivisionError):
+        list(results(*divide, [3, 0, 4], 2, ray=True))
+
+
+def test_ray_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, 'ray', None)
+    with pytest.raises(MissingDependencyError, match='pip install ray'):
+        list(results(functools.partial, (operator.floordiv, 30), [1], 2, ray=True))
 
 
 def test_a_worker_that_dies_is_named() -> None:

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plots of a comparison: success with its interval, stages lost, error over the horizon."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fourdgen_ros.evaluation.road import STAGES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from fourdgen_ros.evaluation.comparison import Entry
+
+
+def save_plots(cells: Sequence[Entry], folder: Path) -> None:
+    """Write `success.png`, `stages.png` and `tcp_error.png`, as far as there is something to show:
+    a panel a task."""
+    closed = [c for c in cells if c.closed is not None]
+    opened = [c for c in cells if c.open is not None]
+    if closed:
+        _panels(closed, folder / 'success.png', _success)
+        _panels(closed, folder / 'stages.png', _stages)
+    if opened:
+        _panels(opened, folder / 'tcp_error.png', _tcp_error)
+
+
+def _panels(cells: Sequence[Entry], file: Path, draw) -> None:
+    from matplotlib.figure import Figure
+
+    tasks = list(dict.fromkeys(c.task for c in cells))
+    figure = Figure(figsize=(5.0 * len(tasks), 3.6), layout='constrained')
+    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+        draw(axes, [c for c in cells if c.task == task])
+        axes.set_title(task, fontsize=10)
+    figure.savefig(file, dpi=120)
+
+
+def _success(axes: Axes, cells: Sequence[Entry]) -> None:
+    rates = np.array([c.closed['rate'] for c in cells])
+    bounds = np.array([c.closed['wilson95'] for c in cells]).T
+    names = [c.generator for c in cells]
+    axes.bar(names, rates, yerr=np.abs(bounds - rates), capsize=4, color='tab:blue')
+    for i, c in enumerate(cells):
+        axes.text(i, 0.02, f"{c.closed['successes']}/{c.closed['n']}", ha='center', color='white',
+                  fontsize=8)
+    axes.set_ylim(0.0, 1.0)
+    axes.set_ylabel('success, Wilson 95 %')
+    axes.tick_params(axis='x', rotation=20)
+
+
+def _stages(axes: Axes, cells: Sequence[Entry]) -> None:
+    """Share of the runs that came at least so far."""
+    for c in cells:
+        counts = [c.closed['stages'].get(stage, 0) for stage in STAGES]
+        reached = np.cumsum(counts[::-1])[::-1] / c.closed['n']
+        axes.plot([*STAGES[1:], 'done'], [*reached[1:], c.closed['rate']], marker='o',
+                  label=c.generator)
+    axes.set_ylim(0.0, 1.02)
+    axes.set_ylabel('share that came so far')
+    axes.legend(fontsize=8)
+
+
+def _tcp_error(axes: Axes, cells: Sequence[Entry]) -> None:
+    """Median and p90 of the tracked TCP error by frame."""
+    for c in cells:
+        # where the future is the truth itself, only the tracker errs
+        key = 'tcp_mm' if any('tcp_mm' in f for f in c.open['futures']) else 'true_tcp_mm'
+        errors = np.array([f[key] for f in c.open['futures'] if key in f])
+        if not len(errors):
+            continue
+        frames = np.arange(1, errors.shape[1] + 1)
+        line, = axes.plot(frames, np.median(errors, axis=0), marker='.', label=c.generator)
+        axes.plot(frames, np.percentile(errors, 90, axis=0), ls=':', color=line.get_color())
+    axes.set_yscale('log')
+    axes.set_xlabel('frame of the future')
+    axes.set_ylabel('TCP error, mm: median, dotted p90')
+    axes.legend(fontsize=8)
