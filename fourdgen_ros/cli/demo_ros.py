@@ -84,7 +84,7 @@ def _with_client(processes: NodeProcesses, args: argparse.Namespace, console: Co
     from fourdgen_ros.sim.tasks import load_task
 
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-    watcher = RunWatcher(list(load_task(args.task).CAMERAS))
+    watcher = RunWatcher(list(load_task(args.task).cameras))
     executor = MultiThreadedExecutor(num_threads=6)
     executor.add_node(watcher)
     thread = threading.Thread(target=spin, args=(executor, watcher), daemon=True)
