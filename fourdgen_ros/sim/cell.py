@@ -164,6 +164,14 @@ class Cell:
         return self._gripper_target
 
     @property
+    def gripper_ramping(self) -> bool:
+        """Whether the servo is still on its way to that opening. From the force of a firm grasp it
+        takes a while until the fingers move."""
+        with self._lock:
+            goal = self._gripper_target / MAX_OPENING * 255.0
+            return bool(abs(self._data.ctrl[self._gripper] - goal) > 1e-6)
+
+    @property
     def joint_positions(self) -> Array:
         """(7,) rad."""
         with self._lock:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Go through a plan in thought: can the arm follow it, and would it hit something?"""
+"""Go through a plan in thought: whether the arm can follow it and what it would hit."""
 
 from __future__ import annotations
 

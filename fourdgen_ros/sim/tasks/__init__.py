@@ -6,8 +6,10 @@ from __future__ import annotations
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.sim.tasks.apple import PlaceAppleFromBowlIntoBin
 from fourdgen_ros.sim.tasks.base import Task
+from fourdgen_ros.sim.tasks.cereal import StoreCerealBoxUnderShelf
 
-TASKS: dict[str, Task] = {task.name: task for task in (PlaceAppleFromBowlIntoBin(),)}
+TASKS: dict[str, Task] = {task.name: task for task in (
+    PlaceAppleFromBowlIntoBin(), StoreCerealBoxUnderShelf())}
 
 
 def load_task(name: str) -> Task:
