@@ -13,6 +13,7 @@ HELP = 'record demonstrations of the scripted expert in the simulated cell'
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_task(parser)
+    options.add_cameras(parser)
     parser.add_argument('--episodes', type=options.positive, required=True)
     parser.add_argument('--out', type=Path, required=True, help='folder; what it holds is kept')
     parser.add_argument('--first-seed', type=int, default=100000,
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
                        note=f'{now.finished - now.succeeded} failed')
 
         done = collect(args.task, args.episodes, args.first_seed, args.out, args.workers,
-                       progress=show)
+                       progress=show, camera_set=args.cameras)
     seconds = time.perf_counter() - start
     Console().print(f'{done.succeeded} of {done.total} episodes in {args.out} '
                     f'({seconds / 60:.1f} min)')

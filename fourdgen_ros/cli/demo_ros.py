@@ -75,7 +75,7 @@ def _with_client(processes: NodeProcesses, args: argparse.Namespace, console: Co
     from fourdgen_ros.nodes.run_watcher import RunWatcher
     from fourdgen_ros.sim.tasks import load_task
 
-    cameras = list(load_task(args.task).CAMERAS)
+    cameras = list(load_task(args.task).cameras)
     with spinning(lambda: RunWatcher(cameras), args=[]) as watcher:
         ready = _wait_until_ready(processes, watcher, console, interrupted)
         if ready is None:

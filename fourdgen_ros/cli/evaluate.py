@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'imagine from there and compare with what the expert would do. The right-hand columns '
         'are the tracker alone, on true futures.')
     options.add_task(parser)
+    options.add_cameras(parser)
     options.add_generator(parser, 'tiny')
     options.add_batch(parser, '0:10')
     options.add_json(parser, 'all measures')
@@ -52,8 +53,9 @@ def run(args: argparse.Namespace) -> int:
     model_folder(args.generator)
     with options.progress_bar() as bar:
         line = bar.add_task(f'evaluate {args.generator}', total=len(args.seeds), note='')
-        report = evaluate(args.task, args.generator, args.seeds, workers=args.workers,
-                          file=args.json, on_result=lambda row: bar.update(line, advance=1))
+        report = evaluate(args.task, args.generator, args.seeds, camera_set=args.cameras,
+                          workers=args.workers, file=args.json,
+                          on_result=lambda row: bar.update(line, advance=1))
     if args.json is not None:
         options.write_json(args.json, report | {'command': ['fourdgen', *sys.argv[1:]]})
     _print(Console(), report)

@@ -42,6 +42,15 @@ def add_task(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--task', default=TASK, help='task of the simulated cell (%(default)s)')
 
 
+def add_cameras(parser: argparse.ArgumentParser) -> None:
+    """Add --cameras."""
+    parser.add_argument('--cameras', default='fixed', choices=('fixed', 'shell-train',
+                                                               'shell-heldout'),
+                        help='where they stand: fixed by the task, or two of the 12 (train) or of '
+                             'the 4 (heldout) places on a shell around the scene, by the seed '
+                             '(%(default)s)')
+
+
 def add_generator(parser: argparse.ArgumentParser, default: str) -> None:
     """Add --generator."""
     parser.add_argument('--generator', default=default, metavar='G',

@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'Reset the simulated cell to each seed and run imagine, track, plan, execute until the '
         'task is done. An interrupted run goes on when it is started again with the same --json.')
     options.add_task(parser)
+    options.add_cameras(parser)
     options.add_generator(parser, 'tiny')
     options.add_batch(parser, '0:50')
     parser.add_argument('--frames', type=int, default=6,
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError('--frames', expected='at least 2', got=str(args.frames),
                          hint='Frame 0 is the present: nothing would move.')
     spec = RolloutSpec(args.task, args.generator, RoadConfig(
-        frames=args.frames, max_segments=args.max_segments, steps=args.steps))
+        frames=args.frames, max_segments=args.max_segments, steps=args.steps), args.cameras)
     successes = 0
     with options.progress_bar() as bar:
         line = bar.add_task(f'rollout {args.generator}', total=len(args.seeds), note='')

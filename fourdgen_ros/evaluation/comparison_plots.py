@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fourdgen_ros.evaluation.road import STAGES
+from fourdgen_ros.sim.tasks.base import STAGES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

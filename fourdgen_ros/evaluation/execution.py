@@ -59,7 +59,8 @@ def _move(cell: Cell, trajectory: JointTrajectory, observe: Callable[[], None]) 
 
 
 def _grip(cell: Cell, command: GripperCommand, observe: Callable[[], None]) -> None:
-    """Fingers count as arrived when they rest, at their goal or on an object."""
+    """Fingers count as arrived when their servo asks for no more and they rest, at the goal or on
+    an object."""
     cell.set_gripper_target(command.opening)
     window = round(_WINDOW / STEP)
     before = cell.opening
@@ -68,7 +69,7 @@ def _grip(cell: Cell, command: GripperCommand, observe: Callable[[], None]) -> N
         observe()
         if step % window == 0:
             now = cell.opening
-            if abs(now - before) < _SETTLED:
+            if abs(now - before) < _SETTLED and not cell.gripper_ramping:
                 return
             before = now
     raise ExecutionError('gripper', expected=f'at rest after {_GRIPPER_LIMIT} s',

@@ -21,6 +21,7 @@ from fourdgen_ros.evaluation.partial import PartialResults
 from fourdgen_ros.evaluation.pool import results
 from fourdgen_ros.evaluation.stack import build_tracker, limit_threads, versions
 from fourdgen_ros.evaluation.statistics import summary
+from fourdgen_ros.sim.cameras import FIXED
 from fourdgen_ros.sim.cell import Cell, CellState
 from fourdgen_ros.sim.expert import Expert
 from fourdgen_ros.sim.oracle import OracleGenerator
@@ -51,8 +52,7 @@ class OpenLoop:
         self._copy = Cell(cell.task)
         self._state = cell.state()
         self._oracle: OracleGenerator | None = None
-        self._poses = np.stack([cell.T_base_camera(c) for c in cell.cameras])
-        self._T_ref_cameras = se3.inverse(self._poses[0]) @ self._poses
+        self._look()
 
     def run(self, seed: int) -> list[dict[str, object]]:
         """One row of measures per start on the expert episode of a seed."""
@@ -61,6 +61,7 @@ class OpenLoop:
     def _starts(self, seed: int) -> Iterator[CellState]:
         cell = self._cell
         cell.reset(seed)
+        self._look()
         expert = Expert(cell)
         for start in np.arange(0.0, LAST, EVERY):
             while cell.time < start - 1e-9:
@@ -72,6 +73,11 @@ class OpenLoop:
                 return
             yield cell.state()
             expert.plan_from_here()
+
+    def _look(self) -> None:
+        """Where the cameras stand; it may depend on the seed."""
+        self._poses = np.stack([self._cell.T_base_camera(c) for c in self._cell.cameras])
+        self._T_ref_cameras = se3.inverse(self._poses[0]) @ self._poses
 
     def _measure(self, seed: int, state: CellState) -> dict[str, object]:
         cell, self._state = self._cell, state
@@ -152,15 +158,15 @@ def _mean(values: Iterable[float]) -> float:
     return float(np.mean(finite)) if finite else float('nan')
 
 
-def _build(task: str, generator: str) -> Callable[[int], dict]:
+def _build(task: str, generator: str, camera_set: str) -> Callable[[int], dict]:
     limit_threads(generator)
-    cell = Cell(task)
+    cell = Cell(task, camera_set=camera_set)
     loop = OpenLoop(cell, load_generator(generator, cell.state), build_tracker())
     return lambda seed: {'seed': seed, 'starts': loop.run(seed)}
 
 
-def evaluate(task: str, generator: str, seeds: Iterable[int], *, workers: int = 1,
-             file: Path | None = None,
+def evaluate(task: str, generator: str, seeds: Iterable[int], *, camera_set: str = FIXED,
+             workers: int = 1, file: Path | None = None,
              on_result: Callable[[dict], None] = lambda row: None) -> dict:
     """Futures of a generator on expert episodes of all seeds; with `file` also written there.
 
@@ -171,14 +177,15 @@ def evaluate(task: str, generator: str, seeds: Iterable[int], *, workers: int = 
     if not seeds or workers < 1:
         raise InputError('evaluation', expected='at least one seed and one worker',
                          got=f'{len(seeds)} seeds, {workers} workers')
-    identity = {'task': task, 'generator': generator, 'weights': fingerprint(generator)}
+    identity = {'task': task, 'generator': generator, 'weights': fingerprint(generator),
+                'camera_set': camera_set}
     kept = PartialResults(file, {'evaluate': identity}) if file is not None else None
     rows = {row['seed']: row for row in (kept.rows if kept is not None else ())
             if row['seed'] in set(seeds)}
     for row in rows.values():
         on_result(row)
     missing = [seed for seed in seeds if seed not in rows]
-    for row in results(_build, (task, generator), missing, workers):
+    for row in results(_build, (task, generator, camera_set), missing, workers):
         rows[row['seed']] = row
         if kept is not None:
             kept.add(row)

@@ -14,6 +14,7 @@ from fourdgen_ros.core.errors import FourdgenError
 from fourdgen_ros.core.types import Future, GripperTrajectory, MotionPlan, Observation
 from fourdgen_ros.evaluation.execution import execute
 from fourdgen_ros.evaluation.recording import Recorder, Recording
+from fourdgen_ros.sim.tasks.base import STAGES
 
 if TYPE_CHECKING:
     from fourdgen_ros.generator.base import Generator
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from fourdgen_ros.tracker.base import Tracker
 
 BASE_FRAME = 'panda_link0'
-STAGES = ('none', 'reach', 'grasp', 'lift', 'place')
 Cause = Literal['generation', 'tracking', 'planning', 'execution']
 _CAUSES: dict[str, Cause] = {'generate': 'generation', 'track': 'tracking', 'plan': 'planning',
                              'execute': 'execution'}

@@ -19,6 +19,7 @@ from fourdgen_ros.evaluation.pool import results
 from fourdgen_ros.evaluation.road import Road, RoadConfig, RoadResult
 from fourdgen_ros.evaluation.stack import build_road, limit_threads, versions
 from fourdgen_ros.evaluation.statistics import summary, wilson
+from fourdgen_ros.sim.cameras import FIXED
 
 log = logging.getLogger(__name__)
 STAGE_KEYS = ('generate', 'track', 'plan', 'observation_to_plan', 'execute')
@@ -31,6 +32,7 @@ class RolloutSpec:
     task: str
     generator: str
     config: RoadConfig = field(default_factory=RoadConfig)
+    camera_set: str = FIXED
 
     def identity(self) -> dict:
         """The spec with the weights' fingerprint, as JSON."""
@@ -103,9 +105,11 @@ def report(spec: RolloutSpec, rows: list[dict]) -> dict:
                                    50, 95) for key in STAGE_KEYS},
         'segments': summary((len(row['segments']) for row in rows), 50, 95),
         'task': spec.task, 'generator': spec.generator, 'config': asdict(spec.config),
+        'camera_set': spec.camera_set,
         'weights': fingerprint(spec.generator), 'versions': versions(), 'outcomes': rows}
 
 
 def _build(spec: RolloutSpec) -> Callable[[int], dict]:
     limit_threads(spec.generator)
-    return partial(run_seed, build_road(spec.task, spec.generator, spec.config))
+    return partial(run_seed, build_road(spec.task, spec.generator, spec.config,
+                                        camera_set=spec.camera_set))

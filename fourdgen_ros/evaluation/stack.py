@@ -14,6 +14,7 @@ from fourdgen_ros.evaluation.generators import load_generator, model_folder
 from fourdgen_ros.evaluation.road import Road, RoadConfig
 from fourdgen_ros.motion.embedded import EmbeddedPlanner
 from fourdgen_ros.motion.robot import RobotConfig
+from fourdgen_ros.sim.cameras import FIXED
 from fourdgen_ros.sim.cell import Cell
 from fourdgen_ros.tracker.embedded import EmbeddedTracker
 from fourdgen_ros.tracker.gripper_model import load_gripper
@@ -27,9 +28,10 @@ def build_tracker() -> EmbeddedTracker:
 
 
 def build_road(task: str, generator: str, config: RoadConfig | None = None,
-               on_stage: Callable[[int, str], None] = lambda segment, stage: None) -> Road:
+               on_stage: Callable[[int, str], None] = lambda segment, stage: None,
+               camera_set: str = FIXED) -> Road:
     """Cell, generator (by name or folder), embedded tracker and planner."""
-    cell = Cell(task)
+    cell = Cell(task, camera_set=camera_set)
     robot = RobotConfig.from_yaml(share_directory() / 'config' / 'robots' / 'panda.yaml')
     return Road(cell, load_generator(generator, cell.state), build_tracker(),
                 EmbeddedPlanner(robot), config, on_stage)

@@ -19,6 +19,7 @@ from fourdgen_ros.nodes.conversions import ns_to_stamp
 from fourdgen_ros.nodes.gripper_server import GripperServer
 from fourdgen_ros.nodes.joint_trajectory_goal import Limits
 from fourdgen_ros.nodes.joint_trajectory_server import JointTrajectoryServer
+from fourdgen_ros.sim.cameras import CAMERA_SETS, FIXED
 from fourdgen_ros.sim.cell import Cell
 from fourdgen_ros.sim.loop import CellLoop
 from fourdgen_ros.sim.trajectory import Tolerances
@@ -36,6 +37,9 @@ class CellNode(StageNode):
         """`options` go to `rclpy.node.Node`."""
         super().__init__('cell', **options)
         task = self.parameter('task', 'PlaceAppleFromBowlIntoBin', 'Task whose scene is simulated.')
+        camera_set = self.parameter(
+            'camera_set', FIXED, 'Where cameras stand: fixed by the task, or by the seed at two '
+                                 'of the places on a shell around the scene.', choices=CAMERA_SETS)
         seed = self.parameter('seed', 0, 'Seed of the first episode.', low=0, high=2**31 - 1)
         realtime = self.parameter(
             'realtime', True,
@@ -46,7 +50,7 @@ class CellNode(StageNode):
         self._width = self.parameter('image_width', 640, 'Pixels.', low=32, high=640)
         self._height = self.parameter('image_height', 480, 'Pixels.', low=32, high=480)
         limits = self._limits()
-        cell = Cell(task, seed)
+        cell = Cell(task, seed, camera_set)
         self._loop = CellLoop(cell, lambda: self.get_clock().now().nanoseconds, realtime=realtime)
         self._states = CellStates(self, publish_clock=not realtime)
         self._arm = JointTrajectoryServer(
@@ -109,7 +113,7 @@ class CellNode(StageNode):
     def _reset(self, request: ResetCell.Request, _: ResetCell.Response) -> tuple[bool, str]:
         with self._resetting:
             if request.task and request.task != self._loop.cell.task:
-                self._change_task(Cell(request.task, request.seed))
+                self._change_task(Cell(request.task, request.seed, self._loop.cell.camera_set))
             else:
                 self._loop.run(lambda: self._reset_cell(request.seed))
         return True, f'{self._loop.cell.task}, seed {request.seed}'
@@ -123,6 +127,7 @@ class CellNode(StageNode):
         self._arm.restart(cell, 'the cell was reset')
         self._gripper.restart()
         self._states.forget()
+        self._states.publish_static(self._loop.stamp_ns, cell)
 
     def _change_task(self, cell: Cell) -> None:
         self._cameras.close()
@@ -132,7 +137,6 @@ class CellNode(StageNode):
             self._loop.cell = cell
             self._loop.parts[-1] = self._cameras
             self._begin_episode(cell)
-            self._states.publish_static(self._loop.stamp_ns, cell)
 
         self._loop.run(swap)
 

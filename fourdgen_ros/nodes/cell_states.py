@@ -44,7 +44,7 @@ class CellStates:
             self._tf.send(_moving_links(cell), stamp_ns)
 
     def publish_static(self, stamp_ns: int, cell: Cell) -> None:
-        """The fixed frames: hand, tool centre point and cameras."""
+        """Frames that stay during an episode: hand, tool centre point and cameras."""
         hand = cell.body_pose(HAND)
         links = [
             (_LINKS[-1], HAND, se3.inverse(cell.body_pose(_LINKS[-1])) @ hand),

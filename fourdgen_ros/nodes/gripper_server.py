@@ -67,7 +67,7 @@ class GripperServer:
             cell.set_gripper_target(2.0 * grip.position)
             speed = abs(self._position - before) / (self._time - time_before)
             grip.reached = abs(self._position - grip.position) <= REACHED
-            if speed > STALL_SPEED:
+            if speed > STALL_SPEED or cell.gripper_ramping:
                 grip.still_since = None
             elif grip.still_since is None:
                 grip.still_since = self._time

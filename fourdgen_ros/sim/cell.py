@@ -6,8 +6,6 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from fourdgen_ros.sim.render import SceneRenderer  # sets MUJOCO_GL; before mujoco  # isort: skip
-
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +14,19 @@ from fourdgen_ros.core import se3
 from fourdgen_ros.core.camera import intrinsics_from_fovy, resize_view
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.types import Observation, RgbdView
+from fourdgen_ros.sim.cameras import CAMERA_SETS, FIXED, CameraPose, checked_set, choose
+from fourdgen_ros.sim.path import Leg
+from fourdgen_ros.sim.rehearsal import Rehearsal
+from fourdgen_ros.sim.render import SceneRenderer
 from fourdgen_ros.sim.scene import (
+    ARM_JOINTS,
     GRIPPER_BODIES,
     HOME,
     MAX_HEIGHT,
     MAX_OPENING,
     MAX_WIDTH,
-    CameraPose,
+    add_cameras,
+    aim,
 )
 from fourdgen_ros.sim.tasks import load_task
 
@@ -31,6 +35,7 @@ _STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 _FEED_FORWARD = 0.1  # s; damping over stiffness of the arm servos, cancels their lag
 _GRIPPER_SPEED = 0.2  # m/s of the opening
 _SETTLE = 0.5  # s of physics after objects are placed
+_DRAWS = 50  # scenes that are tried for a seed
 # Pictures that are small enough are drawn so many times as large and reduced; odd, so that reduced
 # depth samples the centre of each pixel.
 _ZOOM = 3
@@ -38,44 +43,53 @@ _ZOOM = 3
 
 @dataclass(frozen=True, eq=False)
 class CellState:
-    """Everything that determines how the cell goes on: MuJoCo's integration state (time, positions,
-    velocities, controls, bin pose), the opening asked of the gripper in m, and the seed."""
+    """Everything that determines how the cell goes on and looks: MuJoCo's integration state (time,
+    positions, velocities, controls, poses of fixtures), the opening asked of the gripper in m, the
+    seed and the set of cameras (see cameras.py)."""
 
     physics: Array
     gripper_target: float
     seed: int
+    camera_set: str = FIXED
 
     def to_array(self) -> Array:
-        """(n,) float64: seed, gripper target, physics."""
-        return np.concatenate([[float(self.seed), self.gripper_target], self.physics])
+        """(n,) float64: seed, gripper target, index of the set of cameras, physics."""
+        first = [float(self.seed), self.gripper_target, float(CAMERA_SETS.index(self.camera_set))]
+        return np.concatenate([first, self.physics])
 
     @staticmethod
     def from_array(values: NDArray) -> CellState:
         """Inverse of `to_array`. Raises InputError when it is no such array."""
         array = np.asarray(values, np.float64)
-        if array.ndim != 1 or len(array) < 3 or not np.isfinite(array).all():
-            raise InputError('state of the cell', expected='seed, gripper target and physics, '
-                             'all finite', got=f'shape {array.shape}')
-        return CellState(array[2:].copy(), float(array[1]), int(array[0]))
+        if (array.ndim != 1 or len(array) < 4 or not np.isfinite(array).all()
+                or array[2] not in range(len(CAMERA_SETS))):
+            raise InputError('state of the cell', expected='seed, gripper target, camera set and '
+                             'physics, all finite', got=f'shape {array.shape}')
+        return CellState(array[3:].copy(), float(array[1]), int(array[0]),
+                         CAMERA_SETS[int(array[2])])
 
 
 class Cell:
-    """One Panda, one table, the objects of a task and fixed RGB-D cameras.
+    """One Panda, one table, the objects of a task and RGB-D cameras that stand still.
 
     Lengths in m, angles in rad, time in s since `reset`. Frames: base = `panda_link0` = world.
     Safe to use from several threads: physics and state are behind a lock, and each thread that
-    renders has its own OpenGL context. Raises InputError for an unknown task.
+    renders has its own OpenGL context. Raises InputError for an unknown task or set of cameras.
     """
 
-    def __init__(self, task: str, seed: int = 0) -> None:
+    def __init__(self, task: str, seed: int = 0, camera_set: str = FIXED) -> None:
         self._task = load_task(task)
         self.task = task
-        self._model = self._task.build().compile()
+        self.camera_set = checked_set(camera_set)
+        self.cameras: tuple[str, ...] = tuple(self._task.cameras)
+        spec = self._task.build()
+        add_cameras(spec, self.cameras)
+        self._model = spec.compile()
         self._data = mujoco.MjData(self._model)
         self._lock = threading.RLock()
+        self._rehearsal: Rehearsal | None = None
         self._renderers = threading.local()
-        self.cameras: tuple[str, ...] = tuple(self._task.CAMERAS)
-        joints = [self._model.joint(f'panda_joint{i}') for i in range(1, 8)]
+        joints = [self._model.joint(name) for name in ARM_JOINTS]
         fingers = [self._model.joint(f'panda_finger_joint{i}') for i in (1, 2)]
         self._q = np.array([j.qposadr[0] for j in joints])
         self._v = np.array([j.dofadr[0] for j in joints])
@@ -88,16 +102,26 @@ class Cell:
         self.reset(seed)
 
     def reset(self, seed: int) -> None:
-        """Put the arm near home and the objects at random places that depend on `seed` only."""
+        """Put the arm near home, objects and cameras at random places that depend on `seed` only.
+
+        Raises InputError when the expert can do nothing with any scene that is drawn.
+        """
         with self._lock:
-            self.seed = seed
+            self._aim(seed, self.camera_set)
             rng = np.random.default_rng(seed)
-            mujoco.mj_resetData(self._model, self._data)
-            q = HOME + rng.normal(0.0, 0.03, 7)
-            self._task.place(self._model, self._data, rng)
-            self.set_robot(q, MAX_OPENING)
-            self.step(_SETTLE)
-            self._data.time = 0.0
+            for _ in range(_DRAWS):
+                self._draw_scene(rng)
+                if self._task.feasible(self):
+                    return
+        raise InputError('seed', expected=f'a feasible scene within {_DRAWS} draws', got=str(seed))
+
+    def _draw_scene(self, rng: np.random.Generator) -> None:
+        mujoco.mj_resetData(self._model, self._data)
+        q = HOME + rng.normal(0.0, 0.03, 7)
+        self._task.place(self._model, self._data, rng)
+        self.set_robot(q, MAX_OPENING)
+        self.step(_SETTLE)
+        self._data.time = 0.0
 
     def set_robot(self, q: Array, opening: float) -> None:
         """Place the robot at rest with joints q (7,) and finger opening in m, at once."""
@@ -142,6 +166,14 @@ class Cell:
     def gripper_target(self) -> float:
         """The opening last asked for, m."""
         return self._gripper_target
+
+    @property
+    def gripper_ramping(self) -> bool:
+        """Whether the servo is still on its way to that opening. From the force of a firm grasp it
+        takes a while until the fingers move."""
+        with self._lock:
+            goal = self._gripper_target / MAX_OPENING * 255.0
+            return bool(abs(self._data.ctrl[self._gripper] - goal) > 1e-6)
 
     @property
     def joint_positions(self) -> Array:
@@ -189,6 +221,13 @@ class Cell:
             hit = {int(other) for a, b in pairs for this, other in ((a, b), (b, a))
                    if this == body and int(other) in fingers}
             return len(hit)
+
+    def rehearse(self, legs: list[Leg], thing: str, *, sealed: bool = True) -> float:
+        """How well the arm can go through `legs` from now on; see `Rehearsal.margin`."""
+        with self._lock:
+            if self._rehearsal is None:  # not every task needs it
+                self._rehearsal = Rehearsal(self._model)
+            return self._rehearsal.margin(self._data, legs, thing, sealed=sealed)
 
     def intrinsics(self, camera: str, height: int, width: int) -> Array:
         """K (3, 3) of a picture (height, width). Raises InputError for an unknown camera."""
@@ -239,10 +278,11 @@ class Cell:
         with self._lock:
             physics = np.empty(mujoco.mj_stateSize(self._model, _STATE))
             mujoco.mj_getState(self._model, self._data, physics, _STATE)
-            return CellState(physics, self._gripper_target, self.seed)
+            return CellState(physics, self._gripper_target, self.seed, self.camera_set)
 
     def set_state(self, state: CellState) -> None:
-        """Go on from a snapshot. Raises InputError when it is of another scene."""
+        """Go on from a snapshot, and see as the cell did. Raises InputError when it is of another
+        scene."""
         size = mujoco.mj_stateSize(self._model, _STATE)
         if state.physics.shape != (size,):
             raise InputError('state of the cell', expected=f'{size} numbers for task {self.task}',
@@ -250,8 +290,15 @@ class Cell:
                              hint='Take the state from a cell of the same task.')
         with self._lock:
             mujoco.mj_setState(self._model, self._data, state.physics, _STATE)
-            self._gripper_target, self.seed = state.gripper_target, state.seed
+            self._gripper_target = state.gripper_target
+            self._aim(state.seed, state.camera_set)
             mujoco.mj_forward(self._model, self._data)
+
+    def _aim(self, seed: int, camera_set: str) -> None:
+        """Place the cameras; pictures show it from the next forward pass on."""
+        self.seed, self.camera_set = seed, camera_set
+        self._poses = choose(camera_set, self._task.cameras, self._task.shell, seed)
+        aim(self._model, self._poses)
 
     def _kinematics(self) -> None:
         # mj_step leaves body poses one step behind the joint positions
@@ -259,7 +306,7 @@ class Cell:
 
     def _camera(self, name: str) -> CameraPose:
         try:
-            return self._task.CAMERAS[name]
+            return self._poses[name]
         except KeyError:
             raise InputError('camera of the cell', expected=f'one of {list(self.cameras)}',
                              got=repr(name)) from None

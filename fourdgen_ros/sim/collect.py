@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.sim.cameras import FIXED, checked_set
 from fourdgen_ros.sim.cell import Cell
 from fourdgen_ros.sim.expert import Expert
 from fourdgen_ros.sim.ik import IkSolver
 from fourdgen_ros.sim.scene import MAX_OPENING
 from fourdgen_ros.sim.tasks import load_task
+from fourdgen_ros.sim.tasks.base import Task
 
 HEIGHT, WIDTH = 96, 128
 RATE = 5.0  # Hz
@@ -40,7 +42,6 @@ _DROP = 0.25  # of those: let go of what is held
 _GAP = (0.6, 4.5)  # s between disturbances
 _PUSH_TIME = (0.4, 0.7)  # s
 _PUSH = (0.015, 0.04)  # m
-_BOX = ((0.36, -0.33, 0.13), (0.64, 0.33, 0.42))  # m, where the TCP may start
 _FLOOR = 0.02  # m, the lowest TCP that a disturbance asks for
 
 
@@ -83,16 +84,16 @@ class _Disturber:
             self._schedule(cell.time)
 
 
-def _random_pose(rng: np.random.Generator) -> NDArray[np.float64]:
+def _random_pose(task: Task, rng: np.random.Generator) -> NDArray[np.float64]:
     """A TCP pose over the table, pointing down but for a small tilt."""
     down = np.diag([1.0, -1.0, -1.0])
-    return se3.make(se3.exp_so3(rng.normal(0.0, 0.08, 3)) @ down, rng.uniform(*_BOX))
+    return se3.make(se3.exp_so3(rng.normal(0.0, 0.08, 3)) @ down, rng.uniform(*task.start_box))
 
 
 def _start_anywhere(cell: Cell, rng: np.random.Generator) -> None:
     ik = IkSolver()
     ik.reset(cell.joint_positions)
-    q, error = ik.solve(_random_pose(rng))
+    q, error = ik.solve(_random_pose(load_task(cell.task), rng))
     if error < 0.02:
         opening = MAX_OPENING if rng.uniform() < 0.7 else rng.uniform(0.0, MAX_OPENING)
         cell.set_robot(q, opening)
@@ -185,8 +186,8 @@ class _Worker:
     expert: Expert
 
 
-def _start_worker(task: str) -> None:
-    _Worker.cell = Cell(task)
+def _start_worker(task: str, camera_set: str) -> None:
+    _Worker.cell = Cell(task, camera_set=camera_set)
     _Worker.expert = Expert(_Worker.cell)
 
 
@@ -199,47 +200,51 @@ def _collect_one(job: tuple[str, int, bool]) -> bool:
     return True
 
 
-def _results(task: str, jobs: list[tuple[str, int, bool]], workers: int) -> Iterator[bool]:
+def _results(task: str, camera_set: str, jobs: list[tuple[str, int, bool]],
+             workers: int) -> Iterator[bool]:
     for name in _THREADS:  # one thread per worker: idle ones of BLAS spin
         os.environ.setdefault(name, '1')
     # spawn: OpenGL contexts and threads do not survive a fork
     context = multiprocessing.get_context('spawn')
-    with context.Pool(workers, _start_worker, (task,)) as pool:
+    with context.Pool(workers, _start_worker, (task, camera_set)) as pool:
         yield from pool.imap_unordered(_collect_one, jobs)
 
 
 def collect(task: str, episodes: int, first_seed: int, out: Path | str, workers: int = 1,
-            perturb: bool = True, progress: Callable[[Progress], None] | None = None) -> Progress:
+            perturb: bool = True, progress: Callable[[Progress], None] | None = None,
+            camera_set: str = FIXED) -> Progress:
     """Record the expert on seeds first_seed .. first_seed + episodes - 1 into folder `out`.
 
     Stored episodes are kept, so that an interrupted collection goes on. Seeds on which the expert
     fails leave no file. Returns the final progress, stored episodes included. Raises InputError for
-    an unknown task and for a folder that holds other demonstrations.
+    an unknown task or set of cameras, and for a folder that holds other demonstrations.
     """
+    checked_set(camera_set)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     seeds = range(first_seed, first_seed + episodes)
     jobs = [(str(out), s, perturb) for s in seeds if not episode_path(out, s).exists()]
-    _write_meta(out, task, perturb)
+    _write_meta(out, task, perturb, camera_set)
     now = Progress(episodes - len(jobs), episodes, episodes - len(jobs))
     if jobs:
-        for ok in _results(task, jobs, workers):
+        for ok in _results(task, camera_set, jobs, workers):
             now = Progress(now.finished + 1, episodes, now.succeeded + int(ok))
             if progress is not None:
                 progress(now)
     return now
 
 
-def _write_meta(out: Path, task: str, perturb: bool) -> None:
-    cameras = list(load_task(task).CAMERAS)
+def _write_meta(out: Path, task: str, perturb: bool, camera_set: str) -> None:
+    cameras = list(load_task(task).cameras)
     meta = {
         'format': 'fourdgen-episodes-1', 'task': task, 'cameras': cameras,
         'reference': cameras[0], 'height': HEIGHT, 'width': WIDTH, 'rate_hz': RATE,
-        'depth_unit_m': DEPTH_UNIT, 'perturb': perturb,
+        'depth_unit_m': DEPTH_UNIT, 'perturb': perturb, 'camera_set': camera_set,
     }
     file = out / 'meta.json'
     if file.is_file():
-        stored = json.loads(file.read_text())
+        # older ones do not name their cameras
+        stored = {'camera_set': FIXED} | json.loads(file.read_text())
         if stored != meta:
             raise InputError(f'data set {out}', expected=str(meta), got=str(stored),
                              hint='Collect into another folder.')

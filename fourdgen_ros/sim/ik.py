@@ -30,10 +30,16 @@ class IkSolver:
         speeds = {f'joint{i}': _MAX_SPEED for i in range(1, 8)}
         self._limits = [mink.ConfigurationLimit(model), mink.VelocityLimit(model, speeds)]
 
+    @property
+    def limits(self) -> tuple[Array, Array]:
+        """Lowest and highest joints, (7,) rad each."""
+        low, high = self._configuration.model.jnt_range[:7].T
+        return low, high
+
     def reset(self, q: Array) -> None:
         """Start from joints q (7,) rad, clipped into their limits."""
-        limits = self._configuration.model.jnt_range[:7]
-        inside = np.clip(q, limits[:, 0] + 1e-3, limits[:, 1] - 1e-3)
+        low, high = self.limits
+        inside = np.clip(q, low + 1e-3, high - 1e-3)
         self._configuration.update(np.concatenate([inside, _FINGERS]))
 
     def pose(self) -> Array:

@@ -3,10 +3,6 @@
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault('MUJOCO_GL', 'egl')  # must be set before mujoco is imported
-
 import mujoco
 import numpy as np
 from numpy.typing import NDArray

@@ -1,25 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tasks share: robot, table, light, fixed cameras; and helpers to add objects."""
+"""What all tasks share: robot, table, light; and helpers to add cameras and objects."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-
-os.environ.setdefault('MUJOCO_GL', 'egl')  # must be set before mujoco is imported
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from fourdgen_ros.sim.cameras import CameraPose
 from fourdgen_ros.sim.shapes import Mesh
 
 PREFIX = 'panda_'
 HOME = np.array([0.0, -0.35, 0.0, -2.3, 0.0, 1.98, 0.7853])
 TCP_OFFSET = 0.1034  # m from the hand frame along its z
 MAX_OPENING = 0.08  # m
+ARM_JOINTS = tuple(f'panda_joint{i}' for i in range(1, 8))
 GRIPPER_BODIES = ('panda_hand', 'panda_left_finger', 'panda_right_finger')
 _PANDA = Path(__file__).parents[1] / 'assets' / 'franka_panda' / 'panda.xml'
 # Menagerie's wrist servos saturate on small steps and then oscillate for ever at the step rate.
@@ -27,24 +25,6 @@ _WRIST_GAIN = 0.25
 _GRIPPER_GAIN = 10.0  # the model's gripper closes with 1.4 N a finger, too weak to lift
 MAX_HEIGHT, MAX_WIDTH = 480, 640  # px, of a picture
 VISUAL, COLLISION = 2, 3  # geom groups; only groups up to 2 are drawn
-
-
-@dataclass(frozen=True)
-class CameraPose:
-    """A fixed camera: position and the point it looks at in the base frame (m), vertical field of
-    view in rad."""
-
-    position: tuple[float, float, float]
-    target: tuple[float, float, float]
-    fovy: float
-
-    def rotation(self) -> NDArray[np.float64]:
-        """(3, 3) of the optical frame (x right, y down, z forward) in the base frame."""
-        z = np.subtract(self.target, self.position)
-        z = z / np.linalg.norm(z)
-        x = np.cross(z, (0.0, 0.0, 1.0))
-        x = x / np.linalg.norm(x)
-        return np.column_stack([x, np.cross(z, x), z])
 
 
 def load_robot() -> mujoco.MjSpec:
@@ -79,8 +59,8 @@ def _scale_servo(robot: mujoco.MjSpec, name: str, stiffness: float, damping: flo
     servo.gainprm, servo.biasprm = gain, bias
 
 
-def base_scene(name: str, cameras: Mapping[str, CameraPose]) -> mujoco.MjSpec:
-    """Robot at the origin, table top at z = 0, floor, light and the cameras; no objects yet."""
+def base_scene(name: str) -> mujoco.MjSpec:
+    """Robot at the origin, table top at z = 0, floor and light; no objects or cameras yet."""
     spec = mujoco.MjSpec()
     spec.modelname = name
     spec.compiler.degree = False
@@ -97,13 +77,23 @@ def base_scene(name: str, cameras: Mapping[str, CameraPose]) -> mujoco.MjSpec:
                    pos=[0.0, 0.0, -0.75], material='floor')
     world.add_geom(name='table', type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.5, 0.7, 0.02],
                    pos=[0.35, 0.0, -0.02], material='wood', friction=[0.8, 0.01, 0.001])
-    for camera, pose in cameras.items():
-        quat = np.empty(4)
-        # MuJoCo's cameras look along -z with y up
-        mujoco.mju_mat2Quat(quat, (pose.rotation() @ np.diag([1.0, -1.0, -1.0])).ravel())
-        world.add_camera(name=camera, pos=pose.position, quat=quat, fovy=np.degrees(pose.fovy))
     world.add_frame().attach_body(load_robot().body('link0'), PREFIX, '')
     return spec
+
+
+def add_cameras(spec: mujoco.MjSpec, names: Iterable[str]) -> None:
+    """Cameras anywhere; `aim` tells where."""
+    for name in names:
+        spec.worldbody.add_camera(name=name)
+
+
+def aim(model: mujoco.MjModel, cameras: Mapping[str, CameraPose]) -> None:
+    """Put the cameras of a compiled scene in their places."""
+    for name, pose in cameras.items():
+        camera = model.camera(name)
+        # MuJoCo's cameras look along -z with y up
+        mujoco.mju_mat2Quat(camera.quat, (pose.rotation() @ np.diag([1.0, -1.0, -1.0])).ravel())
+        camera.pos, camera.fovy = pose.position, np.degrees(pose.fovy)
 
 
 def _look(spec: mujoco.MjSpec) -> None:
@@ -135,6 +125,14 @@ def _look(spec: mujoco.MjSpec) -> None:
     material.textures[role] = 'wood'
 
 
+def place_fixture(model: mujoco.MjModel, data: mujoco.MjData, name: str,
+                  xy: NDArray[np.float64], yaw: float = 0.0) -> None:
+    """Stand a mocap body at (x, y) m on the table, turned by `yaw` rad."""
+    fixture = model.body(name).mocapid[0]
+    data.mocap_pos[fixture] = [*xy, 0.0]
+    data.mocap_quat[fixture] = [np.cos(yaw / 2.0), 0.0, 0.0, np.sin(yaw / 2.0)]
+
+
 def add_visual_mesh(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, mesh: Mesh,
                     material: str) -> None:
     """Draw a mesh on `body`; it neither collides nor weighs."""
@@ -144,6 +142,20 @@ def add_visual_mesh(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, mesh: 
     asset.userface = faces.ravel()
     body.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname=name, material=material,
                   contype=0, conaffinity=0, mass=0.0, group=VISUAL)
+
+
+def add_printed_mesh(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, mesh: Mesh,
+                     places: NDArray[np.float64], picture: NDArray[np.uint8]) -> None:
+    """As `add_visual_mesh`, with a picture (H, W, 3); `places` (N, 2) of the vertices on it are
+    shares of its size from the upper left."""
+    height, width, _ = picture.shape
+    texture = spec.add_texture(name=name, type=mujoco.mjtTexture.mjTEXTURE_2D, width=width,
+                               height=height, nchannel=3)
+    texture.data = picture.tobytes()
+    material = spec.add_material(name=name, specular=0.1, shininess=0.1)
+    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
+    add_visual_mesh(spec, body, name, mesh, name)
+    spec.mesh(name).usertexcoord = places.astype(np.float32).ravel()
 
 
 def add_convex_mesh(spec: mujoco.MjSpec, name: str, corners: NDArray[np.float64]) -> None:

@@ -67,3 +67,23 @@ def wedge(inner: NDArray[np.float64], outer: NDArray[np.float64], sectors: int
     r = rz[:, 0] / np.cos(half)  # so that neighbours meet and the inside stays outside the wall
     return np.concatenate([
         np.column_stack([r * np.cos(a), r * np.sin(a), rz[:, 1]]) for a in (-half, half)])
+
+
+def carton(half: NDArray[np.float64]) -> tuple[Mesh, NDArray[np.float64]]:
+    """A box of half sizes (3,) and where its vertices lie on a picture, (N, 2) from the upper left.
+
+    The whole picture is on both large sides (-y and y), the strip at its left edge on the others.
+    """
+    axes = np.eye(3)
+    large, small = (0.0, 1.0), (0.01, 0.04)  # shares of the picture's width
+    sides = [(-axes[1], axes[0], axes[2], large), (axes[1], -axes[0], axes[2], large),
+             (axes[0], axes[1], axes[2], small), (-axes[0], -axes[1], axes[2], small),
+             (axes[2], axes[0], axes[1], small), (-axes[2], axes[0], -axes[1], small)]
+    corners = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))
+    vertices, places, faces = [], [], []
+    for k, (normal, right, up, strip) in enumerate(sides):
+        for a, b in corners:
+            vertices.append((normal + a * right + b * up) * half)
+            places.append((strip[int(a > 0.0)], (1.0 - b) / 2.0))
+        faces += [(4 * k, 4 * k + 1, 4 * k + 2), (4 * k, 4 * k + 2, 4 * k + 3)]
+    return (np.array(vertices), np.array(faces, np.int32)), np.array(places)

@@ -64,7 +64,8 @@ def test_equal_seeds_are_equal_and_other_seeds_are_not(cell: Cell) -> None:
 
 
 def test_a_state_that_is_none_is_refused(cell: Cell) -> None:
-    for values in ([], [1.0, 0.08], [1.0, np.nan, 0.0], [1.0, 0.08, 0.0]):
+    for values in ([], [1.0, 0.08], [1.0, np.nan, 0.0, 0.0], [1.0, 0.08, 9.0, 0.0],
+                   [1.0, 0.08, 0.0, 0.0]):
         with pytest.raises(FourdgenError, match='state of the cell'):
             cell.set_state(CellState.from_array(np.array(values)))
 

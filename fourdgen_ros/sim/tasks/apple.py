@@ -3,25 +3,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import mujoco
 import numpy as np
 
-from fourdgen_ros.sim import apple_plan, shapes
+from fourdgen_ros.sim import shapes
+from fourdgen_ros.sim.cameras import CameraPose, Shell
 from fourdgen_ros.sim.path import Leg
 from fourdgen_ros.sim.scene import (
     COLLISION,
-    CameraPose,
     add_convex_mesh,
     add_visual_mesh,
     base_scene,
+    place_fixture,
 )
+from fourdgen_ros.sim.tasks import apple_plan
 
 if TYPE_CHECKING:
     from fourdgen_ros.sim.cell import Cell
 
-NAME = 'PlaceAppleFromBowlIntoBin'
 RADIUS = 0.026  # m
 FLATNESS = 0.92
 BOWL_RIM, BOWL_HEIGHT = 0.095, 0.045
@@ -29,22 +30,60 @@ LIFTED = 0.08  # m over the table; the apple's centre, when the apple is clear o
 NEAR = 0.06  # m between TCP and apple
 BIN_X, BIN_Y, BIN_HEIGHT, BIN_WALL = 0.09, 0.11, 0.10, 0.005  # half sizes, height, thickness; m
 
-CAMERAS = {
-    'cam_left': CameraPose((1.17, 0.53, 0.78), (0.48, 0.04, 0.165), np.radians(45.0)),
-    'cam_right': CameraPose((1.17, -0.47, 0.78), (0.48, 0.02, 0.165), np.radians(45.0)),
-}
 
+class PlaceAppleFromBowlIntoBin:
+    """Take the apple out of the bowl and let it go in the bin. Implements `Task`."""
 
-def build() -> mujoco.MjSpec:
-    """The scene with bowl and apple as free bodies and the bin as a mocap body."""
-    spec = base_scene(NAME, CAMERAS)
-    spec.add_material(name='apple', rgba=[0.78, 0.10, 0.09, 1.0], specular=0.5, shininess=0.5)
-    spec.add_material(name='bowl', rgba=[0.90, 0.90, 0.84, 1.0], specular=0.4, shininess=0.6)
-    spec.add_material(name='bin', rgba=[0.16, 0.36, 0.62, 1.0], specular=0.2, shininess=0.2)
-    _add_bowl(spec)
-    _add_apple(spec)
-    _add_bin(spec)
-    return spec
+    name = 'PlaceAppleFromBowlIntoBin'
+    cameras: ClassVar = {
+        'cam_left': CameraPose((1.17, 0.53, 0.78), (0.48, 0.04, 0.165), np.radians(45.0)),
+        'cam_right': CameraPose((1.17, -0.47, 0.78), (0.48, 0.02, 0.165), np.radians(45.0)),
+    }
+    shell = Shell((0.48, 0.03, 0.15), (-1.7, 1.7))
+    start_box = ((0.36, -0.33, 0.13), (0.64, 0.33, 0.42))
+
+    def build(self) -> mujoco.MjSpec:
+        """The scene with bowl and apple as free bodies and the bin as a mocap body."""
+        spec = base_scene(self.name)
+        spec.add_material(name='apple', rgba=[0.78, 0.10, 0.09, 1.0], specular=0.5, shininess=0.5)
+        spec.add_material(name='bowl', rgba=[0.90, 0.90, 0.84, 1.0], specular=0.4, shininess=0.6)
+        spec.add_material(name='bin', rgba=[0.16, 0.36, 0.62, 1.0], specular=0.2, shininess=0.2)
+        _add_bowl(spec)
+        _add_apple(spec)
+        _add_bin(spec)
+        return spec
+
+    def place(self, model: mujoco.MjModel, data: mujoco.MjData, rng: np.random.Generator) -> None:
+        """Random poses: bowl on the right, apple in it, bin on the left of the robot."""
+        bowl = rng.uniform((0.42, -0.30), (0.58, -0.08))
+        half_yaw = rng.uniform(-np.pi, np.pi) / 2.0
+        offset = 0.015 * np.sqrt(rng.uniform()) * _unit(rng.uniform(-np.pi, np.pi))
+        half_tilt = rng.uniform(-0.4, 0.4) / 2.0
+        data.joint('bowl').qpos = [*bowl, 0.001, np.cos(half_yaw), 0.0, 0.0, np.sin(half_yaw)]
+        data.joint('apple').qpos = [*(bowl + offset), 0.033, np.cos(half_tilt), np.sin(half_tilt),
+                                    0.0, 0.0]
+        place_fixture(model, data, 'bin', rng.uniform((0.42, 0.18), (0.58, 0.32)))
+
+    def feasible(self, cell: Cell) -> bool:
+        """Bowl and bin are always within reach."""
+        return True
+
+    def success(self, cell: Cell) -> bool:
+        """The apple lies in the bin and no finger touches it."""
+        return in_bin(cell) and cell.touching('apple') == 0
+
+    def stage(self, cell: Cell) -> str:
+        """The furthest stage that the state shows."""
+        if in_bin(cell):
+            return 'place'
+        apple = cell.body_pose('apple')[:3, 3]
+        if held(cell):
+            return 'lift' if apple[2] > LIFTED else 'grasp'
+        return 'reach' if np.linalg.norm(cell.tcp_pose()[:3, 3] - apple) < NEAR else 'none'
+
+    def plan(self, cell: Cell) -> list[Leg]:
+        """What the expert does from the state that the cell is in."""
+        return apple_plan.plan(cell, in_bin(cell), held(cell))
 
 
 def _add_bowl(spec: mujoco.MjSpec) -> None:
@@ -91,17 +130,6 @@ def _add_bin(spec: mujoco.MjSpec) -> None:
                       pos=[0.0, side * BIN_Y, half_height], **common)
 
 
-def place(model: mujoco.MjModel, data: mujoco.MjData, rng: np.random.Generator) -> None:
-    """Random poses: bowl on the right, apple in it, bin on the left of the robot."""
-    bowl = rng.uniform((0.42, -0.30), (0.58, -0.08))
-    half_yaw = rng.uniform(-np.pi, np.pi) / 2.0
-    offset = 0.015 * np.sqrt(rng.uniform()) * _unit(rng.uniform(-np.pi, np.pi))
-    half_tilt = rng.uniform(-0.4, 0.4) / 2.0
-    data.joint('bowl').qpos = [*bowl, 0.001, np.cos(half_yaw), 0.0, 0.0, np.sin(half_yaw)]
-    data.joint('apple').qpos = [*(bowl + offset), 0.033, np.cos(half_tilt), np.sin(half_tilt), 0, 0]
-    data.mocap_pos[model.body('bin').mocapid[0]] = [*rng.uniform((0.42, 0.18), (0.58, 0.32)), 0.0]
-
-
 def _unit(angle: float) -> np.ndarray:
     return np.array([np.cos(angle), np.sin(angle)])
 
@@ -115,23 +143,3 @@ def in_bin(cell: Cell) -> bool:
 def held(cell: Cell) -> bool:
     """Whether both fingers hold the apple."""
     return cell.touching('apple') == 2
-
-
-def success(cell: Cell) -> bool:
-    """The apple lies in the bin and no finger touches it."""
-    return in_bin(cell) and cell.touching('apple') == 0
-
-
-def stage(cell: Cell) -> str:
-    """The furthest stage that the state shows."""
-    if in_bin(cell):
-        return 'place'
-    apple = cell.body_pose('apple')[:3, 3]
-    if held(cell):
-        return 'lift' if apple[2] > LIFTED else 'grasp'
-    return 'reach' if np.linalg.norm(cell.tcp_pose()[:3, 3] - apple) < NEAR else 'none'
-
-
-def plan(cell: Cell) -> list[Leg]:
-    """What the expert does from the state that the cell is in."""
-    return apple_plan.plan(cell, in_bin(cell), held(cell))
