@@ -17,6 +17,9 @@ from fourdgen_ros.core.errors import ExecutionError
 os.environ.setdefault('ROS_PYTHON_CHECK_FIELDS', '1')
 os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
 os.environ.setdefault('MUJOCO_GL', 'egl')
+# Small networks gain nothing from threads, and on a busy machine spinning threads wait for each
+# other for minutes.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 
 # Held until the process ends; children inherit the domain by the environment.

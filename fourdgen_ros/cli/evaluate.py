@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from fourdgen_ros.cli import options
 
@@ -35,26 +36,68 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         'Stop the scripted expert every 1.2 s of its episode of each seed, let the generator '
         'imagine from there and compare with what the expert would do. The right-hand columns '
-        'are the tracker alone, on true futures.')
-    options.add_task(parser)
+        'are the tracker alone, on true futures. With --out: several generators and tasks, also in '
+        'closed loop, in one table with plots; an interrupted run goes on.')
+    parser.add_argument('--task', nargs='+', default=[options.TASK], metavar='T',
+                        help=f'tasks of the simulated cell ({options.TASK})')
     options.add_cameras(parser)
-    options.add_generator(parser, 'tiny')
+    options.add_generator(parser, 'tiny', several=True)
     options.add_batch(parser, '0:10')
+    parser.add_argument('--rollouts', type=options.seed_range, default=(), metavar='A:B',
+                        help='with --out: seeds of the closed loop (none)')
+    parser.add_argument('--out', type=Path, metavar='DIR',
+                        help='folder for results.json, results.md, plots and all reports')
     options.add_json(parser, 'all measures')
 
 
 def run(args: argparse.Namespace) -> int:
+    from fourdgen_ros.core.errors import InputError
+    from fourdgen_ros.evaluation.generators import model_folder
+
+    for task in args.task:
+        options.require_task(task)
+    for generator in args.generator:
+        model_folder(generator)
+    if args.out is not None:
+        return _compare(args)
+    if len(args.task) > 1 or len(args.generator) > 1 or args.rollouts:
+        raise InputError('--out', expected='a folder for the table', got='none',
+                         hint='Several tasks or generators, and --rollouts, need it.')
+    return _single(args)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from fourdgen_ros.evaluation.comparison import Comparison, compare, table
+    from fourdgen_ros.evaluation.seeds import Batch
+
+    what = Comparison(args.task, args.generator, args.seeds, args.rollouts, args.cameras)
+    with options.progress_bar() as bar:
+        def start(text: str, total: int) -> None:
+            for line in bar.task_ids:
+                bar.remove_task(line)
+            bar.add_task(text, total=total, note='')
+
+        entries = compare(what, args.out, Batch(args.workers, args.ray), start,
+                          lambda row: bar.update(bar.task_ids[-1], advance=1),
+                          command=['fourdgen', *sys.argv[1:]])
+    Console().print(Markdown(table(entries)))
+    return 0
+
+
+def _single(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from fourdgen_ros.evaluation.generators import model_folder
     from fourdgen_ros.evaluation.openloop import evaluate
+    from fourdgen_ros.evaluation.seeds import Batch
 
-    options.require_task(args.task)
-    model_folder(args.generator)
+    task, generator = args.task[0], args.generator[0]
     with options.progress_bar() as bar:
-        line = bar.add_task(f'evaluate {args.generator}', total=len(args.seeds), note='')
-        report = evaluate(args.task, args.generator, args.seeds, camera_set=args.cameras,
-                          workers=args.workers, file=args.json,
+        line = bar.add_task(f'evaluate {generator}', total=len(args.seeds), note='')
+        report = evaluate(task, generator, args.seeds, Batch(args.workers, args.ray, args.json),
+                          camera_set=args.cameras,
                           on_result=lambda row: bar.update(line, advance=1))
     if args.json is not None:
         options.write_json(args.json, report | {'command': ['fourdgen', *sys.argv[1:]]})

@@ -51,19 +51,23 @@ def add_cameras(parser: argparse.ArgumentParser) -> None:
                              '(%(default)s)')
 
 
-def add_generator(parser: argparse.ArgumentParser, default: str) -> None:
-    """Add --generator."""
-    parser.add_argument('--generator', default=default, metavar='G',
+def add_generator(parser: argparse.ArgumentParser, default: str, *, several: bool = False) -> None:
+    """Add --generator; with `several`, one or more."""
+    many = {'nargs': '+', 'default': [default]} if several else {'default': default}
+    parser.add_argument('--generator', metavar='G', **many,
                         help='tiny (the bundled model), oracle (the true future, simulation only), '
                              'still (the first frame, simulation only) or a folder with trained '
-                             'weights (%(default)s)')
+                             f'weights ({default})')
 
 
 def add_batch(parser: argparse.ArgumentParser, seeds: str) -> None:
-    """Add --seeds and --workers."""
+    """Add --seeds, --workers and --ray."""
     parser.add_argument('--seeds', type=seed_range, default=seed_range(seeds), metavar='A:B',
                         help=f'seeds A to B - 1 ({seeds})')
     parser.add_argument('--workers', type=positive, default=1, help='processes (%(default)s)')
+    parser.add_argument('--ray', action='store_true',
+                        help='the workers are Ray actors, on this machine or on the cluster at '
+                             'RAY_ADDRESS (pip install ray)')
 
 
 def add_json(parser: argparse.ArgumentParser, what: str) -> None:

@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from fourdgen_ros.evaluation.generators import model_folder
     from fourdgen_ros.evaluation.road import RoadConfig
     from fourdgen_ros.evaluation.rollout import RolloutSpec, rollout
+    from fourdgen_ros.evaluation.seeds import Batch
 
     options.require_task(args.task)
     model_folder(args.generator)
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
                                   f"{row['stage']!r}: {row['message']}", highlight=False)
             bar.update(line, advance=1, note=f'{successes} successes')
 
-        report = rollout(spec, args.seeds, workers=args.workers, file=args.json, on_result=show)
+        report = rollout(spec, args.seeds, Batch(args.workers, args.ray, args.json), show)
     if args.json is not None:
         options.write_json(args.json, report | {'command': ['fourdgen', *sys.argv[1:]]})
     _print(Console(), report)

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.evaluation.comparison_plots import save_plots
 from fourdgen_ros.evaluation.openloop import evaluate
 from fourdgen_ros.evaluation.rollout import RolloutSpec, rollout
+from fourdgen_ros.evaluation.seeds import Batch
+from fourdgen_ros.sim.cameras import FIXED
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Comparison:
     generators: Sequence[str]
     open_seeds: Sequence[int]
     closed_seeds: Sequence[int]
+    camera_set: str = FIXED
 
 
 @dataclass(frozen=True)
@@ -35,44 +39,51 @@ class Entry:
     closed: dict | None
 
 
-def compare(what: Comparison, folder: Path, *, workers: int = 1, ray: bool = False,
+def compare(what: Comparison, folder: Path, batch: Batch,
             on_start: Callable[[str, int], None] = lambda text, total: None,
-            on_result: Callable[[], None] = lambda: None) -> list[Entry]:
-    """Measure and write `results.json`, `results.md` and plots into `folder`.
+            on_result: Callable[[dict], None] = lambda row: None, *,
+            command: Sequence[str] = ()) -> list[Entry]:
+    """Measure and write `results.json`, `results.md` (with the `command`) and plots into `folder`.
 
-    Each report is a file of its own in `folder`/reports and resumes as `rollout` does; a finished
-    one is kept when its seeds and weights are the same. `on_start(text, total)` and `on_result()`
+    Each report is a file of its own in `folder`/reports, which is kept when seeds, settings and
+    weights are the same; `batch.file` is not used. `on_start(text, total)` and `on_result(row)`
     hear of progress. Raises InputError when two generators would share a file.
     """
     if len({label(g) for g in what.generators}) < len(what.generators):
         raise InputError('generators', expected='names that differ',
                          got=str([label(g) for g in what.generators]),
                          hint='Give the folders of the weights different names.')
-    cells = []
+    entries = []
     for task in what.tasks:
         for generator in what.generators:
-            stem = folder / 'reports' / f'{task}.{label(generator)}'
+            name = label(generator)
+            stem = folder / 'reports' / f'{task}.{what.camera_set}.{name}'
             opened = closed = None
             if what.open_seeds:
-                on_start(f'{label(generator)}: futures', len(what.open_seeds))
-                opened = evaluate(task, generator, what.open_seeds, workers=workers, ray=ray,
-                                  file=stem.with_name(f'{stem.name}.open.json'),
-                                  on_result=lambda row: on_result())
+                on_start(f'{name}: futures', len(what.open_seeds))
+                opened = evaluate(
+                    task, generator, what.open_seeds, camera_set=what.camera_set,
+                    batch=replace(batch, file=stem.with_name(f'{stem.name}.open.json'), reuse=True),
+                    on_result=on_result)
             if what.closed_seeds:
-                on_start(f'{label(generator)}: closed loop', len(what.closed_seeds))
-                closed = rollout(RolloutSpec(task, generator), what.closed_seeds, workers=workers,
-                                 ray=ray, file=stem.with_name(f'{stem.name}.closed.json'),
-                                 on_result=lambda row: on_result())
-            cells.append(Entry(task, label(generator), opened, closed))
-    (folder / 'results.json').write_text(json.dumps([{
-        'task': c.task, 'generator': c.generator,
-        'open': None if c.open is None else {k: c.open[k] for k in ('n', 'weights', 'measures')},
-        'closed': None if c.closed is None else {k: v for k, v in c.closed.items()
-                                                 if k not in ('outcomes', 'versions')}}
-        for c in cells], indent=1) + '\n')
-    (folder / 'results.md').write_text(table(cells))
-    save_plots(cells, folder)
-    return cells
+                on_start(f'{name}: closed loop', len(what.closed_seeds))
+                closed = rollout(
+                    RolloutSpec(task, generator, camera_set=what.camera_set), what.closed_seeds,
+                    replace(batch, file=stem.with_name(f'{stem.name}.closed.json'), reuse=True),
+                    on_result)
+            entries.append(Entry(task, name, opened, closed))
+    rows = [{'task': e.task, 'generator': e.generator, 'open': _without(e.open, 'futures'),
+             'closed': _without(e.closed, 'outcomes')} for e in entries]
+    (folder / 'results.json').write_text(
+        json.dumps({'command': list(command), 'results': rows}, indent=1) + '\n')
+    (folder / 'results.md').write_text(
+        f"{table(entries)}\n{f'`{shlex.join(command)}`' if command else ''}\n")
+    save_plots(entries, folder)
+    return entries
+
+
+def _without(report: dict | None, key: str) -> dict | None:
+    return None if report is None else {k: v for k, v in report.items() if k != key}
 
 
 def label(generator: str) -> str:
@@ -82,20 +93,20 @@ def label(generator: str) -> str:
     return path.parent.name if path.name == 'preset' and path.parent.name else path.name
 
 
-# measure -> (heading, digits); medians over futures, but means where the heading says so
+# measure -> (heading, digits)
 _OPEN = {'tcp_mm': ('TCP mm', 1), 'tcp_deg': ('TCP deg', 1), 'gripper_points_mm': ('gripper mm', 1),
          'moving_points_mm': ('moving mm', 1), 'points_mm': ('all mm', 1),
          'cross_view_iou': ('mIoU', 2), 'psnr_db': ('PSNR dB', 1), 'abs_rel': ('AbsRel', 3),
          'delta_125': ('δ<1.25', 3), 'generate_s': ('s a future', 2)}
 
 
-def table(cells: Sequence[Entry]) -> str:
+def table(entries: Sequence[Entry]) -> str:
     """Markdown: closed loop, where tasks were lost, and the measures of the futures."""
     parts = []
-    for task in dict.fromkeys(c.task for c in cells):
-        mine = [c for c in cells if c.task == task]
+    for task in dict.fromkeys(e.task for e in entries):
+        mine = [e for e in entries if e.task == task]
         parts.append(f'## {task}\n')
-        closed = [(c.generator, c.closed) for c in mine if c.closed is not None]
+        closed = [(e.generator, e.closed) for e in mine if e.closed is not None]
         if closed:
             parts.append(_markdown(
                 ['generator', 'success', 'Wilson 95 %', 'furthest stage', 'failure cause',
@@ -104,7 +115,7 @@ def table(cells: Sequence[Entry]) -> str:
                   ' to '.join(f'{x:.2f}' for x in r['wilson95']), _counts(r['stages']),
                   _counts(r['causes']), _latency(r['latency_s']['observation_to_plan'])]
                  for name, r in closed]))
-        opened = [(c.generator, c.open['measures']) for c in mine if c.open is not None]
+        opened = [(e.generator, e.open['measures']) for e in mine if e.open is not None]
         if opened:
             parts.append(_markdown(
                 ['generator (median over futures)', *(text for text, _ in _OPEN.values()),

@@ -6,19 +6,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fourdgen_ros.core import se3
-from fourdgen_ros.core.errors import FourdgenError, InputError
+from fourdgen_ros.core.errors import FourdgenError
 from fourdgen_ros.core.types import Future, Observation
 from fourdgen_ros.evaluation import metrics
 from fourdgen_ros.evaluation.generators import fingerprint, load_generator
-from fourdgen_ros.evaluation.partial import PartialResults
-from fourdgen_ros.evaluation.pool import results
+from fourdgen_ros.evaluation.seeds import Batch
 from fourdgen_ros.evaluation.stack import build_tracker, limit_threads, versions
 from fourdgen_ros.evaluation.statistics import summary
 from fourdgen_ros.sim.cameras import FIXED
@@ -165,37 +163,25 @@ def _build(task: str, generator: str, camera_set: str) -> Callable[[int], dict]:
     return lambda seed: {'seed': seed, 'starts': loop.run(seed)}
 
 
-def evaluate(task: str, generator: str, seeds: Iterable[int], *, camera_set: str = FIXED,
-             workers: int = 1, file: Path | None = None,
+def evaluate(task: str, generator: str, seeds: Iterable[int], batch: Batch | None = None, *,
+             camera_set: str = FIXED,
              on_result: Callable[[dict], None] = lambda row: None) -> dict:
-    """Futures of a generator on expert episodes of all seeds; with `file` also written there.
+    """Futures of a generator on expert episodes of all seeds, see `Batch`.
 
-    Resumable as `rollout`. `tcp_mm` and the like: tracked generated futures against the truth;
-    `true_...`: the same measure on true futures, that is the tracker alone.
+    `tcp_mm` and the like: tracked generated futures against the truth; `true_...`: the same measure
+    on true futures, that is the tracker alone.
     """
-    seeds = list(seeds)
-    if not seeds or workers < 1:
-        raise InputError('evaluation', expected='at least one seed and one worker',
-                         got=f'{len(seeds)} seeds, {workers} workers')
-    identity = {'task': task, 'generator': generator, 'weights': fingerprint(generator),
-                'camera_set': camera_set}
-    kept = PartialResults(file, {'evaluate': identity}) if file is not None else None
-    rows = {row['seed']: row for row in (kept.rows if kept is not None else ())
-            if row['seed'] in set(seeds)}
-    for row in rows.values():
-        on_result(row)
-    missing = [seed for seed in seeds if seed not in rows]
-    for row in results(_build, (task, generator, camera_set), missing, workers):
-        rows[row['seed']] = row
-        if kept is not None:
-            kept.add(row)
-        on_result(row)
-    starts = [start for seed in seeds for start in rows[seed]['starts']]
-    report = {'n': len(starts), 'seeds': seeds, **identity, 'measures': summarise(starts),
-              'versions': versions(), 'futures': starts}
-    if kept is not None:
-        kept.finish(report)
-    return report
+    what = {'task': task, 'generator': generator, 'weights': fingerprint(generator),
+            'camera_set': camera_set}
+
+    def report(rows: list[dict]) -> dict:
+        starts = [start for row in rows for start in row['starts']]
+        return {'n': len(starts), **what, 'measures': summarise(starts), 'versions': versions(),
+                'futures': starts}
+
+    batch = Batch() if batch is None else batch
+    return batch.run(_build, (task, generator, camera_set), seeds, {'evaluate': what}, report,
+                     on_result)
 
 
 PER_FRAME = ('tcp_mm', 'tcp_deg', 'opening_mm')

@@ -10,13 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
 
-from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.evaluation.generators import fingerprint
-from fourdgen_ros.evaluation.partial import PartialResults
-from fourdgen_ros.evaluation.pool import results
 from fourdgen_ros.evaluation.road import Road, RoadConfig, RoadResult
+from fourdgen_ros.evaluation.seeds import Batch
 from fourdgen_ros.evaluation.stack import build_road, limit_threads, versions
 from fourdgen_ros.evaluation.statistics import summary, wilson
 from fourdgen_ros.sim.cameras import FIXED
@@ -63,32 +60,11 @@ def _row(seed: int, result: RoadResult) -> dict:
             'failures': [asdict(f) for f in s.failures]} for s in result.segments]}
 
 
-def rollout(spec: RolloutSpec, seeds: Iterable[int], *, workers: int = 1, file: Path | None = None,
+def rollout(spec: RolloutSpec, seeds: Iterable[int], batch: Batch | None = None,
             on_result: Callable[[dict], None] = lambda row: None) -> dict:
-    """Run all seeds and return the report; with `file` also write it there.
-
-    Finished seeds are kept beside `file` until the report is complete, so that an interrupted
-    rollout goes on where it was. Raises InputError when what is kept there is of another rollout.
-    """
-    seeds = list(seeds)
-    if not seeds or workers < 1:
-        raise InputError('rollout', expected='at least one seed and one worker',
-                         got=f'{len(seeds)} seeds, {workers} workers')
-    kept = PartialResults(file, spec.identity()) if file is not None else None
-    rows = {row['seed']: row for row in (kept.rows if kept is not None else ())
-            if row['seed'] in set(seeds)}
-    for row in rows.values():
-        on_result(row)
-    missing = [seed for seed in seeds if seed not in rows]
-    for row in results(_build, (spec,), missing, workers):
-        rows[row['seed']] = row
-        if kept is not None:
-            kept.add(row)
-        on_result(row)
-    result = report(spec, [rows[seed] for seed in seeds])
-    if kept is not None:
-        kept.finish(result)
-    return result
+    """Run the task from every seed and return the report, see `report` and `Batch`."""
+    batch = Batch() if batch is None else batch
+    return batch.run(_build, (spec,), seeds, spec.identity(), partial(report, spec), on_result)
 
 
 def report(spec: RolloutSpec, rows: list[dict]) -> dict:

@@ -51,9 +51,12 @@ def train(model: nn.Module, config: LoopConfig,
     model with its EMA weights; the weights with the smallest `better` end up in the model and in
     `folder/best.pt`. A run that was killed goes on from `folder/last.pt`. With no steps or minutes
     to do, a model that was never trained here stays as it is, and nothing is returned. Raises
-    TrainingError when the loss is not finite.
+    TrainingError when the loss is not finite. Curves: `log.jsonl`, and TensorBoard's in
+    `folder`/tensorboard.
     """
-    accelerator = Accelerator(mixed_precision='bf16')
+    accelerator = Accelerator(mixed_precision='bf16', log_with='tensorboard',
+                              project_dir=config.folder)
+    accelerator.init_trackers('tensorboard')
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate,
                                   weight_decay=config.weight_decay, betas=(0.9, 0.99))
     ema = EMAModel(model.parameters(), decay=0.999, use_ema_warmup=True, power=0.75)
@@ -103,6 +106,7 @@ def train(model: nn.Module, config: LoopConfig,
             sums[name] = sums.get(name, 0.0) + number / config.log_every
         if step % config.log_every == 0:
             _append(config.folder, {'step': step, 'minutes': round(minutes(), 2), **sums})
+            accelerator.log({f'train/{name}': value for name, value in sums.items()}, step)
             sums = {}
         finished = step >= config.steps or minutes() >= config.minutes
         if step % config.validate_every == 0 or finished:
@@ -119,8 +123,10 @@ def train(model: nn.Module, config: LoopConfig,
             ema.restore(bare.parameters())
             _append(config.folder, {'step': step, 'minutes': round(minutes(), 2),
                                     'validation': measures})
+            accelerator.log({f'validation/{k}': value for k, value in measures.items()}, step)
             _save({'model': bare.state_dict(), 'optimizer': optimizer.state_dict(),
                    'ema': ema.state_dict(), 'step': step, 'minutes': minutes(), 'best': best}, last)
+    accelerator.end_training()
     bare = accelerator.unwrap_model(model)
     if best:
         state = torch.load(best_file, map_location='cpu', weights_only=True)

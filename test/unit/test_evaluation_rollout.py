@@ -17,6 +17,7 @@ from fourdgen_ros.evaluation.generators import fingerprint, load_generator, mode
 from fourdgen_ros.evaluation.partial import PartialResults
 from fourdgen_ros.evaluation.pool import results
 from fourdgen_ros.evaluation.rollout import RolloutSpec, report, rollout
+from fourdgen_ros.evaluation.seeds import Batch
 
 
 def _row(seed: int, success: bool, cause: str | None = None, stage: str = 'place') -> dict:
@@ -65,8 +66,8 @@ def test_partial_results_of_another_run_are_not_mixed_in(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(('seeds', 'workers'), [([], 1), ([0], 0)])
 def test_rollout_rejects(seeds: list[int], workers: int) -> None:
-    with pytest.raises(InputError, match='at least one seed'):
-        rollout(RolloutSpec('PlaceAppleFromBowlIntoBin', 'oracle'), seeds, workers=workers)
+    with pytest.raises(InputError, match='at least one of each'):
+        rollout(RolloutSpec('PlaceAppleFromBowlIntoBin', 'oracle'), seeds, Batch(workers))
 
 
 @pytest.mark.parametrize('workers', [1, 2])

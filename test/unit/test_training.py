@@ -50,6 +50,7 @@ def test_both_stages_learn(folder, tmp_path) -> None:
     codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
     measures = tiny.train_codec(codec, data, short(tmp_path / 'codec'), batch=8)
     losses = logged_losses(tmp_path / 'codec')
+    assert list((tmp_path / 'codec' / 'tensorboard').glob('events.*'))
     assert losses[-1] < 0.6 * losses[0]
     assert np.isfinite(list(measures.values())).all()
     dynamics = LatentDynamics(height=32, width=48, latent_dim=16, frames=4,
