@@ -13,8 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = ('Train the codec, then the dynamics. A run that was stopped goes on '
                           'where it was when started again with the same --out.')
     parser.add_argument('--preset', choices=['tiny'], default='tiny')
-    parser.add_argument('--data', type=Path, required=True,
-                        help='folder made by `fourdgen collect`')
+    parser.add_argument('--data', type=Path, required=True, nargs='+', metavar='DIR',
+                        help='folders made by `fourdgen collect`, one or more a task')
     parser.add_argument('--out', type=Path, required=True,
                         help='check-points and the finished preset')
     start = parser.add_mutually_exclusive_group()
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                        help='start from the codec of this preset, the dynamics from random weights')
     parser.add_argument('--codec-minutes', type=float, default=60.0)
     parser.add_argument('--dynamics-minutes', type=float, default=60.0)
-    parser.add_argument('--episodes', type=int, help='use only the first episodes')
+    parser.add_argument('--episodes', type=int, help='use only the first episodes of each')
     parser.add_argument('--threads', type=int, help='torch threads (default: torch decides)')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--compile', action='store_true',

@@ -6,11 +6,17 @@ of image tokens and some keypoints per view, one geometry token per view, one fo
 token attends to every other, so each view sees every other view at every frame; the number of views
 is free up to `max_views`. No camera pose goes in; the geometry token predicts the pose of each view
 in the reference view's frame, with which pointmaps of all views are expressed in that frame.
+
+The pose of the tool is told beside the latents, in metres, and not read from them: noise that a
+latent does not mind moves the pose read from it by a centimetre. It starts from what is seen: the
+present pose and the keypoints of the view, of which each frame takes a weighted mean.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -18,10 +24,32 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fourdgen_ros.generator.layers import ImageTrunk, rotation_from_6d
+from fourdgen_ros.generator.layers import ImageTrunk, metres, rotation_from_6d
 
 # Angular frequencies of the keypoints' coordinates, which are normalised as `frame_tensor` does.
 _OCTAVES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+TOOL = 10  # numbers of a tool's pose and opening, see `FrameCodec.tcp`
+_STEP = 0.1  # m, the unit in which a tool is off the mean of the points that it starts from
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the dynamics see of frame 0: tokens (B, V, N, dim) of the images and keypoints, and the
+    keypoints (B, V, keypoints, 3), m, in the views' own optical frames."""
+
+    tokens: Tensor
+    points: Tensor
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """latents (B, V, T, D) clean and standardised; tool (B, V, T, 10) in the views' own optical
+    frames as `FrameCodec.tcp` gives it; camera (B, V, 9): the views' poses in the reference view's
+    frame, see `pose_from_9d`."""
+
+    latents: Tensor
+    tool: Tensor
+    camera: Tensor
 
 
 class LatentDynamics(ModelMixin, ConfigMixin):
@@ -31,7 +59,7 @@ class LatentDynamics(ModelMixin, ConfigMixin):
     def __init__(self, latent_dim: int = 64, frames: int = 8, dt: float = 0.4, max_views: int = 4,
                  tasks: tuple[str, ...] = ('PlaceAppleFromBowlIntoBin',), height: int = 96,
                  width: int = 128, trunk_widths: tuple[int, int, int] = (48, 96, 160),
-                 image_pool: int = 2, keypoints: int = 16, dim: int = 256, depth: int = 6,
+                 image_pool: int = 1, keypoints: int = 16, dim: int = 256, depth: int = 6,
                  heads: int = 4, cross_view: bool = True) -> None:
         super().__init__()
         cells = (height // 16 // image_pool) * (width // 16 // image_pool)
@@ -39,7 +67,7 @@ class LatentDynamics(ModelMixin, ConfigMixin):
         self.image_in = nn.Linear(trunk_widths[-1], dim)
         self.keypoint_tokens = Keypoints(trunk_widths, keypoints, dim) if keypoints else None
         self.latent_in = nn.Linear(latent_dim, dim)
-        self.start_in = nn.Linear(latent_dim, dim)
+        self.start_in = nn.Linear(latent_dim + TOOL, dim)
         self.cell_position = nn.Parameter(0.02 * torch.randn(cells, dim))
         self.frame_position = nn.Parameter(0.02 * torch.randn(frames, dim))
         self.view_embedding = nn.Parameter(0.02 * torch.randn(max_views, dim))
@@ -52,7 +80,8 @@ class LatentDynamics(ModelMixin, ConfigMixin):
         self.norm = nn.LayerNorm(dim)
         self.latent_out = nn.Linear(dim, latent_dim)
         self.geometry_out = nn.Linear(dim, 9)
-        self.opening_out = nn.Linear(dim, 1)
+        self.tool_out = nn.Linear(dim, TOOL)
+        self.point_share = nn.Linear(dim, 1 + keypoints)
         # latents are standardised with these, measured over the training set
         self.register_buffer('latent_mean', torch.zeros(latent_dim))
         self.register_buffer('latent_std', torch.ones(latent_dim))
@@ -65,40 +94,57 @@ class LatentDynamics(ModelMixin, ConfigMixin):
         """Inverse of `standardise`."""
         return latent * self.latent_std + self.latent_mean
 
-    def condition(self, frame0: Tensor) -> Tensor:
-        """Image tokens (B, V, cells + keypoints, dim) of the observed frames (B, V, 7, H, W)."""
+    def add_tasks(self, tasks: Sequence[str]) -> None:
+        """Make room for tasks not trained on yet; those known stay as they are."""
+        new = tuple(task for task in tasks if task not in self.config.tasks)
+        known = self.task_embedding.weight.detach()
+        fresh = nn.Embedding(len(new), known.shape[1]).weight.detach()
+        self.task_embedding = nn.Embedding.from_pretrained(torch.cat([known, fresh]), freeze=False)
+        self.register_to_config(tasks=(*self.config.tasks, *new))
+
+    def condition(self, frame0: Tensor) -> Observed:
+        """What there is to see in the observed frames (B, V, 7, H, W)."""
         b, v = frame0.shape[:2]
         frames = frame0.flatten(0, 1)
         features = self.trunk(frames)
         grid = F.avg_pool2d(features[-1], self.config.image_pool)
         tokens = self.image_in(grid.flatten(2).transpose(1, 2)) + self.cell_position
+        points = frames.new_zeros(b * v, 0, 3)
         if self.keypoint_tokens is not None:
-            tokens = torch.cat([tokens, self.keypoint_tokens(features, frames)], dim=1)
-        return tokens.view(b, v, *tokens.shape[1:])
+            found, points = self.keypoint_tokens(features, frames)
+            tokens = torch.cat([tokens, found], dim=1)
+        return Observed(tokens.view(b, v, *tokens.shape[1:]), points.view(b, v, *points.shape[1:]))
 
-    def forward(self, noisy: Tensor, t: Tensor, start: Tensor, image: Tensor,
-                task: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Clean latents (B, V, T, D), relative camera poses (B, V, 9) and openings (B, V, T).
-
-        noisy (B, V, T, D) standardised; t (B,) in 0..1, 1 is pure noise; start (B, V, D) the
-        standardised latents of frame 0; image from `condition`; task (B,) index. A pose is a
-        position (m) and the first two rotation columns, see `pose_from_9d`. Openings are in 0.1 m;
-        they are told here because the scene tells them better than a frame's few finger pixels.
-        """
+    def forward(self, noisy: Tensor, t: Tensor, start: Tensor, tool: Tensor, observed: Observed,
+                task: Tensor) -> Prediction:
+        """The future of latents noisy (B, V, T, D), standardised, at t (B,) in 0..1, 1 is pure
+        noise; start (B, V, D) and tool (B, V, 10) are the standardised latents of frame 0 and the
+        tool read from them; observed from `condition`; task (B,) index."""
         b, v, frames, _ = noisy.shape
         views = self.view_embedding[:v]
         x = self.latent_in(noisy) + self.frame_position[:frames]
         x = x + self.time_in(_sinusoid(t, x.shape[-1]).to(x.dtype))[:, None, None]
-        own = torch.stack([self.start_in(start), self.geometry_token.expand(b, v, -1)], dim=2)
-        tokens = torch.cat([x, own, image], dim=2) + views[:, None]
+        begin = self.start_in(torch.cat([start, tool], dim=-1))
+        own = torch.stack([begin, self.geometry_token.expand(b, v, -1)], dim=2)
+        tokens = torch.cat([x, own, observed.tokens], dim=2) + views[:, None]
         per_view = tokens.shape[2]
         task_token = self.task_embedding(task)[:, None]
         sequence = torch.cat([tokens.flatten(1, 2), task_token], dim=1)
         y = self.norm(self.transformer(sequence, mask=self._mask(v, per_view, sequence.device)))
         y = y[:, :-1].view(b, v, per_view, -1)
-        clean, camera = self.latent_out(y[:, :, :frames]), self.geometry_out(y[:, :, frames + 1])
-        opening = self.opening_out(y[:, :, :frames])[..., 0]
-        return clean.float(), camera.float(), opening.float()
+        future = y[:, :, :frames]
+        return Prediction(latents=self.latent_out(future).float(),
+                          tool=self._tool(future, tool, observed.points),
+                          camera=self.geometry_out(y[:, :, frames + 1]).float())
+
+    def _tool(self, future: Tensor, tool: Tensor, points: Tensor) -> Tensor:
+        """Tools (B, V, T, 10) of future tokens (B, V, T, dim)."""
+        share, step = self.point_share(future).float(), self.tool_out(future).float()
+        known = torch.cat([tool[:, :, None, :3], points], dim=2)
+        with torch.autocast(future.device.type, enabled=False):  # bf16 rounds to centimetres
+            position = share.softmax(dim=-1) @ known + _STEP * step[..., :3]
+        rotation = tool[:, :, None, 3:9] + step[..., 3:9]
+        return torch.cat([position, rotation, step[..., 9:]], dim=-1)
 
     def _mask(self, views: int, per_view: int, device: torch.device) -> Tensor | None:
         """Without cross-view attention (ablation) a view sees itself and the task only."""
@@ -123,8 +169,9 @@ class Keypoints(nn.Module):
         self.point_in = nn.Linear(6 * len(_OCTAVES), dim)
         self.which = nn.Parameter(0.02 * torch.randn(count, dim))
 
-    def forward(self, features: list[Tensor], frames: Tensor) -> Tensor:
-        """Tokens (N, count, dim) from features at 1/4, 1/8, 1/16 of frames (N, 7, H, W)."""
+    def forward(self, features: list[Tensor], frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (N, count, dim) and the points (N, count, 3), m, in the frames' own optical
+        frames, from features at 1/4, 1/8, 1/16 of frames (N, 7, H, W)."""
         size = features[0].shape[2:]
         score = sum(F.interpolate(layer(f).float(), size, mode='bilinear')
                     for layer, f in zip(self.maps, features, strict=True))
@@ -135,7 +182,7 @@ class Keypoints(nn.Module):
             place = share @ points.flatten(2).transpose(1, 2)
         angles = place[..., None] * torch.tensor(_OCTAVES, device=place.device)
         waves = torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)
-        return self.point_in(waves.to(features[0].dtype)) + self.which
+        return self.point_in(waves.to(features[0].dtype)) + self.which, metres(place)
 
 
 def _sinusoid(t: Tensor, dim: int) -> Tensor:

@@ -34,6 +34,12 @@ def frame_tensor(rgb: Tensor, depth: Tensor, K: Tensor) -> Tensor:
     return torch.cat([colour, xyz, valid[:, None].float()], dim=1)
 
 
+def metres(xyz: Tensor) -> Tensor:
+    """Points (..., 3) in m from what `frame_tensor` makes of them."""
+    centre, scale = (torch.tensor(c, device=xyz.device) for c in (_XYZ_CENTRE, _XYZ_SCALE))
+    return centre + scale * xyz
+
+
 def rays(K: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
     """x/z, y/z and 1 for each pixel, each (N, H, W), of pinhole cameras K (N, 3, 3)."""
     u = torch.arange(width, device=K.device, dtype=torch.float32)[None, None]

@@ -18,7 +18,7 @@ from fourdgen_ros.core.types import Future, Observation, RgbdView
 from fourdgen_ros.generator.codec import FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics, pose_from_9d
 from fourdgen_ros.generator.layers import DEPTH_RANGE, frame_tensor, rays
-from fourdgen_ros.generator.sampling import sample_latents
+from fourdgen_ros.generator.sampling import sample_future
 
 DEFAULT_STEPS = 4
 MIN_VALID_DEPTH = 0.2  # share of the pixels of a view
@@ -99,23 +99,21 @@ class TinyGenerator:
         # 2. Denoise the latents of all views and frames together
         with torch.autocast(device.type, torch.bfloat16):
             start = self.codec.encode(frame0).float()
+            tool = self.codec.tcp(start)
             index = torch.tensor([self.dynamics.config.tasks.index(task)], device=device)
-            latents, camera, openings = sample_latents(
+            future = sample_future(
                 self.dynamics, self.scheduler, frame0[None],
-                self.dynamics.standardise(start)[None], index, steps=steps,
+                self.dynamics.standardise(start)[None], tool[None], index, steps=steps,
                 generator=torch.Generator().manual_seed(seed))
             clock.lap('denoise')
 
             # 3. Decode every frame against frame 0 of its view; frame 0 only for its gripper mask
-            z = torch.cat([start[:, None], self.dynamics.restore(latents[0])], dim=1)
+            z = torch.cat([start[:, None], self.dynamics.restore(future.latents[0])], dim=1)
+            tools = torch.cat([tool[:, None], future.tool[0]], dim=1)
             frames = z.shape[1]
             context = [f.repeat_interleave(frames, 0) for f in self.codec.context(frame0)]
-            z = z.flatten(0, 1)
-            tool = self.codec.tcp(z)
-            seen = tool[:, 9].view(len(views), frames)[:, :1]
-            opening = torch.cat([seen, openings[0]], dim=1).clamp_min(0.0)
-            tool = torch.cat([tool[:, :9], opening.flatten()[:, None]], dim=1)
-            out = self.codec.decode(z, tool, context, K.repeat_interleave(frames, 0))
+            out = self.codec.decode(z.flatten(0, 1), tools.flatten(0, 1), context,
+                                    K.repeat_interleave(frames, 0))
         depth0 = depth.repeat_interleave(frames, 0)
         colour0 = frame0[:, :3].repeat_interleave(frames, 0)
         colour, metres = out.compose(colour0, depth0)
@@ -127,15 +125,15 @@ class TinyGenerator:
             * metres[..., None]
         shape = (len(views), frames, height, width)
         points = points.view(*shape, 3)
-        R, p = pose_from_9d(camera[0, 1:])
+        R, p = pose_from_9d(future.camera[0, 1:])
         points[1:] = torch.einsum('vij,vthwj->vthwi', R, points[1:]) + p[:, None, None, None]
         colour = colour.view(len(views), frames, 3, height, width)
-        future = self._assemble(observation, views, colour, points, metres.view(shape),
+        result = self._assemble(observation, views, colour, points, metres.view(shape),
                                 mask.view(shape), R, p, seed, steps)
         clock.lap('points')
         # every view tells the opening of the one gripper
-        told = 0.1 * opening.mean(0).float().cpu().numpy()
-        return replace(future, timings=clock.laps, opening=told)
+        told = 0.1 * tools[..., 9].clamp_min(0.0).mean(0).float().cpu().numpy()
+        return replace(result, timings=clock.laps, opening=told)
 
     def _check(self, observation: Observation, task: str, steps: int) -> None:
         if task not in self.dynamics.config.tasks:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -94,31 +95,34 @@ class DynamicsBatch(_Batch):
 
 
 class Demonstrations:
-    """A data set in memory, its episodes in the order of their seeds.
+    """Data sets in memory, the episodes of each in the order of their seeds.
 
-    With `limit`, only the first so many. Raises InputError when the folder is not a data set of one
-    of `tasks`, or an episode cannot be read.
+    `sets` tells which of `episodes` come from which folder. With `limit`, only the first so many of
+    each. Raises InputError when a folder is not a data set of one of `tasks`, an episode cannot be
+    read, or their rates differ.
     """
 
-    def __init__(self, folder: Path, tasks: tuple[str, ...], *, limit: int | None = None) -> None:
-        meta_file = folder / 'meta.json'
-        files = sorted(folder.glob('episode_*.npz'))[:limit]
-        if not meta_file.is_file() or not files:
-            raise InputError(f'data set {folder}', expected='meta.json and episode_*.npz',
-                             got=f'{len(files)} episodes',
-                             hint='Make one: fourdgen collect --out DIR.')
-        meta = json.loads(meta_file.read_text())
-        if meta.get('format') != FORMAT:
-            raise InputError(f'data set {folder}', expected=f'format {FORMAT}',
-                             got=str(meta.get('format')), hint='Collect it again.')
-        if meta['task'] not in tasks:
-            raise InputError(f'data set {folder}', expected=f'a task of {tasks}', got=meta['task'])
-        self.rate = float(meta['rate_hz'])
-        task = tasks.index(meta['task'])
-        with ThreadPoolExecutor(_THREADS) as pool:
-            self.episodes = list(pool.map(lambda f: _load(f, task), files))
+    def __init__(self, folders: Sequence[Path], tasks: tuple[str, ...], *,
+                 limit: int | None = None) -> None:
+        self.episodes: list[Episode] = []
+        self.sets: list[range] = []
+        rates = {}
+        for folder in folders:
+            meta, files = _index(folder)
+            if meta['task'] not in tasks:
+                raise InputError(f'data set {folder}', expected=f'a task of {tasks}',
+                                 got=meta['task'])
+            task, begin = tasks.index(meta['task']), len(self.episodes)
+            with ThreadPoolExecutor(_THREADS) as pool:
+                self.episodes += pool.map(lambda f, task=task: _load(f, task), files[:limit])
+            self.sets.append(range(begin, len(self.episodes)))
+            rates[str(folder)] = float(meta['rate_hz'])
+        if len(set(rates.values())) != 1:
+            raise InputError('data sets', expected='at least one, all of one rate',
+                             got=f'{rates} Hz', hint='Collect them with one version.')
+        self.rate = next(iter(rates.values()))
 
-    def codec_batch(self, rng: np.random.Generator, size: int, episodes: range,
+    def codec_batch(self, rng: np.random.Generator, size: int, episodes: Sequence[int],
                     reach: int) -> CodecBatch:
         """Random frames at most `reach` records after their frame 0."""
         picks = []
@@ -149,8 +153,8 @@ class Demonstrations:
             gripper=torch.from_numpy(np.stack(gripper)).float(),
             tcp=torch.from_numpy(np.stack(tcp)), K=k)
 
-    def dynamics_batch(self, rng: np.random.Generator, size: int, episodes: range, frames: int,
-                       stride: int) -> DynamicsBatch:
+    def dynamics_batch(self, rng: np.random.Generator, size: int, episodes: Sequence[int],
+                       frames: int, stride: int) -> DynamicsBatch:
         """Random starts with the `frames` frames that follow, `stride` records apart; the future
         holds still after the end of the episode."""
         picks = [int(rng.choice(episodes)) for _ in range(size)]
@@ -193,6 +197,26 @@ def _nine(T: NDArray[np.float64]) -> NDArray[np.float64]:
 def _metres(depth: list[NDArray[np.uint16]]) -> Tensor:
     d = torch.from_numpy(np.stack(depth).astype(np.float32)) * DEPTH_UNIT
     return torch.where(d > 0, d, torch.full_like(d, float('nan')))
+
+
+def task_names(folders: Sequence[Path]) -> tuple[str, ...]:
+    """The tasks of data sets, each once, in their order. Raises InputError as `Demonstrations`."""
+    return tuple(dict.fromkeys(_index(folder)[0]['task'] for folder in folders))
+
+
+def _index(folder: Path) -> tuple[dict, list[Path]]:
+    """Description and episode files of a data set."""
+    meta_file = folder / 'meta.json'
+    files = sorted(folder.glob('episode_*.npz'))
+    if not meta_file.is_file() or not files:
+        raise InputError(f'data set {folder}', expected='meta.json and episode_*.npz',
+                         got=f'{len(files)} episodes',
+                         hint='Make one: fourdgen collect --out DIR.')
+    meta = json.loads(meta_file.read_text())
+    if meta.get('format') != FORMAT:
+        raise InputError(f'data set {folder}', expected=f'format {FORMAT}',
+                         got=str(meta.get('format')), hint='Collect it again.')
+    return meta, files
 
 
 def _load(file: Path, task: int) -> Episode:

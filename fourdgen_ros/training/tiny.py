@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -17,10 +18,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.generator.codec import DecodedFrame, FrameCodec
-from fourdgen_ros.generator.dynamics import LatentDynamics
-from fourdgen_ros.generator.sampling import sample_latents
+from fourdgen_ros.generator.dynamics import LatentDynamics, Prediction
+from fourdgen_ros.generator.sampling import sample_future
 from fourdgen_ros.generator.tiny import TinyGenerator
-from fourdgen_ros.training.dataset import Demonstrations, DynamicsBatch
+from fourdgen_ros.training.dataset import Demonstrations, DynamicsBatch, task_names
 from fourdgen_ros.training.loop import LoopConfig, train
 from fourdgen_ros.training.losses import codec_loss, flow_weight, gripper_measures
 
@@ -29,24 +30,29 @@ log = logging.getLogger(__name__)
 # Noise added to the codec's latents (of unit variance) in training: the decoder then forgives the
 # dynamics errors of that size and neighbouring latents mean neighbouring frames.
 LATENT_NOISE = 0.12
-# Noise added to the standardised latents of frame 0, which a camera's noise moves about as much.
-START_NOISE = 0.1
+# Noise added to the standardised latents of frame 0. It moves the pose read from them by 2 mm; more
+# of it (0.1, 9 mm) blurs where the motion starts.
+START_NOISE = 0.02
 VALIDATION_EPISODES = 40
 REACH = 16  # records between a frame and its frame 0 at most: as far as the dynamics look ahead
 
 
-def split(data: Demonstrations) -> tuple[range, range]:
-    """Training and validation episodes: the first tenth validates, at least 1 and at most 40.
+def split(data: Demonstrations) -> tuple[list[int], list[list[int]]]:
+    """Episodes to train on, and those of each data set to validate on: its first tenth, at least 1
+    and at most 40.
 
     From 400 episodes on, a data set may thus grow without mixing the two. Raises InputError when
-    there are fewer than 2.
+    a set has fewer than 2.
     """
-    count = len(data.episodes)
-    if count < 2:
-        raise InputError('data set', expected='at least 2 episodes', got=str(count),
-                         hint='Collect more: fourdgen collect.')
-    held = max(1, min(VALIDATION_EPISODES, count // 10))
-    return range(held, count), range(held)
+    training, held = [], []
+    for episodes in data.sets:
+        if len(episodes) < 2:
+            raise InputError('data set', expected='at least 2 episodes', got=str(len(episodes)),
+                             hint='Collect more: fourdgen collect.')
+        count = max(1, min(VALIDATION_EPISODES, len(episodes) // 10))
+        held.append(list(episodes[:count]))
+        training += episodes[count:]
+    return training, held
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -78,7 +84,8 @@ def train_codec(codec: FrameCodec, data: Demonstrations, config: LoopConfig, *, 
         return codec_loss(DecodedFrame(*decoded), tcp, b)
 
     rng = np.random.default_rng(config.seed + 1)
-    checks = [data.codec_batch(rng, 32, held, REACH).to(device) for _ in range(6)]
+    checks = [data.codec_batch(rng, 32, episodes, REACH).to(device)
+              for episodes in held for _ in range(6)]
 
     def validate() -> dict[str, float]:
         rows: dict[str, list[Tensor]] = {}
@@ -138,8 +145,9 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
     dynamics.latent_std.copy_(flat.std(0).clamp_min(1e-3))
     log.info('encoded %d frames', len(flat))
 
-    def denoise(frame0: Tensor, noisy: Tensor, t: Tensor, begin: Tensor, task: Tensor) -> tuple:
-        return dynamics(noisy, t, begin, dynamics.condition(frame0), task)
+    def denoise(frame0: Tensor, noisy: Tensor, t: Tensor, begin: Tensor, tool: Tensor,
+                task: Tensor) -> Prediction:
+        return dynamics(noisy, t, begin, tool, dynamics.condition(frame0), task)
 
     forward = torch.compile(denoise) if compile_model else denoise
 
@@ -152,9 +160,9 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
         """Standardised latents (B, V, D) of frame 0."""
         return dynamics.standardise(torch.stack([latents[i][t] for i, t in b.index[:, 0]]))
 
-    def tcp_error(clean: Tensor, b: DynamicsBatch) -> Tensor:
-        """(B, V, T, 10) in the units of `FrameCodec.tcp`."""
-        return codec.tcp(dynamics.restore(clean)) - b.tcp
+    def tool(begin: Tensor) -> Tensor:
+        """What the latents of frame 0 (B, V, D) tell of the tool, (B, V, 10)."""
+        return codec.tcp(dynamics.restore(begin))
 
     def loss(rng: np.random.Generator) -> tuple[Tensor, dict]:
         b = data.dynamics_batch(rng, batch, training, frames, stride)
@@ -170,39 +178,43 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
         begin = start(b)
         begin = begin + START_NOISE * torch.randn_like(begin)
         with torch.autocast(device.type, torch.bfloat16), _attention(device):
-            clean, camera, openings = forward(b.frame0, noisy, t, begin, b.task)
-        weight = flow_weight(t)
-        latent = ((clean - z).square().mean((1, 2, 3)) * weight).mean()
-        error = tcp_error(clean, b)
+            out = forward(b.frame0, noisy, t, begin, tool(begin), b.task)
+        latent = ((out.latents - z).square().mean((1, 2, 3)) * flow_weight(t)).mean()
+        error = out.tool - b.tcp
         position = error[..., :3].norm(dim=-1).mean() / 0.1
-        rotation = error[..., 3:9].abs().mean()
-        opening = (openings - b.tcp[..., 9]).abs().mean()
-        geometry = (camera - b.camera).abs().mean()
+        rotation, opening = error[..., 3:9].abs().mean(), error[..., 9].abs().mean()
+        geometry = (out.camera - b.camera).abs().mean()
         total = latent + position + 0.5 * rotation + 2.0 * opening + geometry
         return total, {k: float(v.detach()) for k, v in dict(
             loss=total, latent=latent, tcp=position, rotation=rotation, opening=opening,
             geometry=geometry).items()}
 
     rng = np.random.default_rng(config.seed + 1)
-    checks = [data.dynamics_batch(rng, 40, held, frames, stride).to(device) for _ in range(2)]
+    checks = [data.dynamics_batch(rng, 40, episodes, frames, stride).to(device)
+              for episodes in held for _ in range(2)]
     scheduler = FlowMatchEulerDiscreteScheduler()
 
     def validate() -> dict[str, float]:
         millimetres, camera_mm, opening_mm = [], [], []
+        by_task: dict[str, list[Tensor]] = {}
         for k, b in enumerate(checks):
-            clean, camera, openings = sample_latents(
-                dynamics, scheduler, b.frame0, start(b), b.task, steps=4,
-                generator=torch.Generator().manual_seed(k))
-            opening_mm.append(1e2 * (openings - b.tcp[..., 9]).abs().flatten())
-            millimetres.append(1e3 * tcp_error(clean, b)[..., :3].norm(dim=-1))
-            camera_mm.append(1e3 * (camera - b.camera)[..., :3].norm(dim=-1)[:, 1:].flatten())
+            begin = start(b)
+            out = sample_future(dynamics, scheduler, b.frame0, begin, tool(begin), b.task,
+                                steps=4, generator=torch.Generator().manual_seed(k))
+            error = out.tool - b.tcp
+            opening_mm.append(1e2 * error[..., 9].abs().flatten())
+            millimetres.append(1e3 * error[..., :3].norm(dim=-1))
+            camera_mm.append(1e3 * (out.camera - b.camera)[..., :3].norm(dim=-1)[:, 1:].flatten())
+            name = dynamics.config.tasks[int(b.task[0])]
+            by_task.setdefault(f'tcp_mean_mm_{name}', []).append(millimetres[-1])
         mm = torch.cat(millimetres)
         by_frame = mm.mean(1).median(0).values
         return {'tcp_mm': float(mm.median()), 'tcp_p90_mm': float(mm.quantile(0.9)),
                 'tcp_mean_mm': float(mm.mean()), 'tcp_first_mm': float(by_frame[0]),
                 'tcp_last_mm': float(by_frame[-1]),
                 'camera_mm': float(torch.cat(camera_mm).median()),
-                'opening_mean_mm': float(torch.cat(opening_mm).mean())}
+                'opening_mean_mm': float(torch.cat(opening_mm).mean()),
+                **{name: float(torch.cat(errors).mean()) for name, errors in by_task.items()}}
 
     return train(dynamics, config, loss, validate, better='tcp_mean_mm')
 
@@ -228,8 +240,8 @@ def photometric(frame0: Tensor, rng: np.random.Generator) -> Tensor:
     return out
 
 
-def train_preset(data_folder: Path, out: Path, *, codec_minutes: float, dynamics_minutes: float,
-                 init: Path | None = None, init_codec: Path | None = None,
+def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: float,
+                 dynamics_minutes: float, init: Path | None = None, init_codec: Path | None = None,
                  episodes: int | None = None, seed: int = 0,
                  compile_model: bool = False) -> dict[str, dict[str, float]]:
     """Both stages, resumable; the finished preset is `out`/preset. Returns both stages' measures.
@@ -239,13 +251,15 @@ def train_preset(data_folder: Path, out: Path, *, codec_minutes: float, dynamics
     data to the first so many. Raises InputError for data or a preset that do not fit.
     """
     torch.manual_seed(seed)
-    codec, dynamics = FrameCodec(), LatentDynamics()
+    tasks = task_names(data_folders)
+    codec, dynamics = FrameCodec(), LatentDynamics(tasks=tasks)
     if init is not None or init_codec is not None:
         start = TinyGenerator.from_pretrained(init_codec if init is None else init)
         codec = start.codec.requires_grad_(True)
         if init is not None:
             dynamics = start.dynamics.requires_grad_(True)
-    data = Demonstrations(data_folder, tuple(dynamics.config.tasks), limit=episodes)
+            dynamics.add_tasks(tasks)
+    data = Demonstrations(data_folders, tuple(dynamics.config.tasks), limit=episodes)
     log.info('%d episodes', len(data.episodes))
     measures = {'codec': train_codec(
         codec, data, LoopConfig(out / 'codec', steps=1_000_000, minutes=codec_minutes, seed=seed),

@@ -81,6 +81,33 @@ def test_views_see_each_other_only_with_cross_view_attention() -> None:
         assert np.array_equal(a, b) is equal
 
 
+def test_a_new_task_leaves_the_known_ones_as_they_are(tmp_path) -> None:
+    g = small()
+    before = g.generate(observation(), task=TASK, seed=1)
+    g.dynamics.add_tasks([TASK, 'Juggle'])
+    g.save_pretrained(tmp_path)
+    again = TinyGenerator.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(again.generate(observation(), task=TASK, seed=1).rgb, before.rgb)
+    new = again.generate(observation(), task='Juggle', seed=1)
+    assert not np.array_equal(new.rgb, before.rgb)
+
+
+def test_a_tool_that_points_to_what_is_seen_is_there() -> None:
+    dynamics = small().dynamics
+    with torch.no_grad():
+        dynamics.tool_out.weight.zero_()
+        dynamics.tool_out.bias.zero_()
+        dynamics.point_share.weight.zero_()
+        dynamics.point_share.bias.copy_(torch.tensor([-30.0, -30.0, 30.0, -30.0, -30.0]))
+        frame0 = torch.randn(1, 2, 7, 32, 48)
+        observed = dynamics.condition(frame0)
+        tool = torch.randn(1, 2, 10)
+        out = dynamics(torch.randn(1, 2, 4, 16), torch.ones(1), torch.randn(1, 2, 16), tool,
+                       observed, torch.zeros(1, dtype=torch.long))
+    torch.testing.assert_close(out.tool[..., :3], observed.points[:, :, 1:2].expand(-1, -1, 4, -1))
+    torch.testing.assert_close(out.tool[..., 3:9], tool[:, :, None, 3:9].expand(-1, -1, 4, -1))
+
+
 def test_hard_depth_choice_never_blends_two_surfaces() -> None:
     gate = torch.tensor([[[-0.1, 0.1]]])
     out = DecodedFrame(torch.zeros(1, 3, 1, 2), torch.full((1, 1, 2), 2.0), gate, gate)

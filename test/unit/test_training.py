@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from fourdgen_ros.core.errors import InputError, TrainingError
 from fourdgen_ros.generator.codec import FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics
 from fourdgen_ros.training import tiny
-from fourdgen_ros.training.dataset import Demonstrations
+from fourdgen_ros.training.dataset import Demonstrations, task_names
 from fourdgen_ros.training.loop import LoopConfig, train
 
 TASK = 'PlaceAppleFromBowlIntoBin'
@@ -46,7 +47,7 @@ def folder(tmp_path_factory):
 
 
 def test_both_stages_learn(folder, tmp_path) -> None:
-    data = Demonstrations(folder, (TASK,))
+    data = Demonstrations([folder], (TASK,))
     codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
     measures = tiny.train_codec(codec, data, short(tmp_path / 'codec'), batch=8)
     losses = logged_losses(tmp_path / 'codec')
@@ -118,19 +119,33 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path) -> None:
 
 def test_data_sets_are_checked(folder, tmp_path) -> None:
     with pytest.raises(InputError, match='fourdgen collect'):
-        Demonstrations(tmp_path, (TASK,))
+        Demonstrations([tmp_path], (TASK,))
     with pytest.raises(InputError, match=TASK):
-        Demonstrations(folder, ('OtherTask',))
+        Demonstrations([folder], ('OtherTask',))
     with pytest.raises(InputError, match='at least 2 episodes; got 1'):
-        tiny.split(Demonstrations(folder, (TASK,), limit=1))
+        tiny.split(Demonstrations([folder], (TASK,), limit=1))
     meta = (folder / 'meta.json').read_text()
     (tmp_path / 'meta.json').write_text(meta)
     (tmp_path / 'episode_000000.npz').write_bytes((folder / 'episode_000000.npz').read_bytes()[:99])
     with pytest.raises(InputError, match=r'episode_000000.npz; .*collect it again'):
-        Demonstrations(tmp_path, (TASK,))
+        Demonstrations([tmp_path], (TASK,))
     (tmp_path / 'meta.json').write_text(meta.replace('episodes-1', 'episodes-0'))
     with pytest.raises(InputError, match='episodes-1; got fourdgen-episodes-0'):
-        Demonstrations(tmp_path, (TASK,))
+        Demonstrations([tmp_path], (TASK,))
+
+
+def test_every_data_set_validates_on_its_own_first_episodes(folder, tmp_path) -> None:
+    other = tmp_path / 'other'
+    shutil.copytree(folder, other)
+    meta = (other / 'meta.json').read_text()
+    (other / 'meta.json').write_text(meta.replace(TASK, 'OtherTask'))
+    assert task_names([folder, other, folder]) == (TASK, 'OtherTask')
+    data = Demonstrations([folder, other], (TASK, 'OtherTask'))
+    assert [e.task for e in data.episodes] == [0, 0, 0, 1, 1, 1]
+    assert tiny.split(data) == ([1, 2, 4, 5], [[0], [3]])
+    (other / 'meta.json').write_text(meta.replace('5.0', '10.0'))
+    with pytest.raises(InputError, match='all of one rate'):
+        Demonstrations([folder, other], (TASK,))
 
 
 def test_dynamics_of_another_codec_are_not_carried_on(folder, tmp_path) -> None:
