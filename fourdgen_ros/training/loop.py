@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from diffusers.training_utils import EMAModel
-from torch import Tensor, nn
+from torch import nn
 
 from fourdgen_ros.core.errors import TrainingError
 
@@ -42,25 +43,27 @@ class LoopConfig:
     log_every: int = 50
 
 
-def train(model: nn.Module, config: LoopConfig,
-          loss: Callable[[np.random.Generator], tuple[Tensor, dict]],
+def train(model: nn.Module, config: LoopConfig, draw: Callable[[np.random.Generator], tuple],
           validate: Callable[[], dict[str, float]], better: str) -> dict[str, float]:
     """Train `model` in place and return the best validation measures and the `step` they are of.
 
-    `loss(rng)` draws a batch and returns the loss and numbers to log. `validate()` measures the
-    model with its EMA weights; the weights with the smallest `better` end up in the model and in
+    `model(*draw(rng))` is the loss of a batch and numbers to log. `validate()` measures the model
+    with its EMA weights; the weights with the smallest `better` end up in the model and in
     `folder/best.pt`. A run that was killed goes on from `folder/last.pt`. With no steps or minutes
     to do, a model that was never trained here stays as it is, and nothing is returned. Raises
     TrainingError when the loss is not finite. Curves: `log.jsonl`, and TensorBoard's in
     `folder`/tensorboard.
+
+    Under `accelerate launch` every process draws batches of its own, gradients are averaged, and
+    the first process alone keeps the time, validates and writes; the folder is one that all see.
     """
     accelerator = Accelerator(mixed_precision='bf16', log_with='tensorboard',
                               project_dir=config.folder)
+    config.folder.mkdir(parents=True, exist_ok=True)
     accelerator.init_trackers('tensorboard')
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate,
                                   weight_decay=config.weight_decay, betas=(0.9, 0.99))
     ema = EMAModel(model.parameters(), decay=0.999, use_ema_warmup=True, power=0.75)
-    config.folder.mkdir(parents=True, exist_ok=True)
     last, best_file = config.folder / 'last.pt', config.folder / 'best.pt'
     step, spent, best = 0, 0.0, {}
     if last.is_file():
@@ -70,7 +73,7 @@ def train(model: nn.Module, config: LoopConfig,
         ema.load_state_dict(state['ema'])
         step, spent, best = state['step'], state['minutes'], state['best']
         log.info('resumed %s at step %d after %.1f min', config.folder, step, spent)
-    model, optimizer = accelerator.prepare(model, optimizer)
+    prepared, optimizer = accelerator.prepare(model, optimizer)
     ema.to(accelerator.device)
     model.train()
     started = time.monotonic()
@@ -79,18 +82,21 @@ def train(model: nn.Module, config: LoopConfig,
     def minutes() -> float:
         return spent + (time.monotonic() - started) / 60.0
 
-    def rate(n: int) -> float:
-        share = min(1.0, max(n / config.steps, minutes() / config.minutes))
-        decay = 0.03 + 0.97 * 0.5 * (1.0 + math.cos(math.pi * share))
-        return config.learning_rate * min(1.0, (n + 1) / config.warmup) * decay
+    def done() -> float:
+        """Share of the run that is behind, by the clock of the first process."""
+        share = torch.tensor([max(step / config.steps, minutes() / max(config.minutes, 1e-9))])
+        return float(broadcast(share.to(accelerator.device)))
 
-    while step < config.steps and minutes() < config.minutes:
-        rng = np.random.default_rng([config.seed, step])
-        torch.manual_seed(config.seed * 1_000_003 + step)
+    share = done()
+    while share < 1.0:
+        rng = np.random.default_rng([config.seed, step, accelerator.process_index])
+        torch.manual_seed(config.seed * 1_000_003 + step * accelerator.num_processes
+                          + accelerator.process_index)
+        decay = 0.03 + 0.97 * 0.5 * (1.0 + math.cos(math.pi * share))
         for group in optimizer.param_groups:
-            group['lr'] = rate(step)
+            group['lr'] = config.learning_rate * min(1.0, (step + 1) / config.warmup) * decay
         with accelerator.autocast():
-            value, numbers = loss(rng)
+            value, numbers = prepared(*draw(rng))
         if not torch.isfinite(value):
             raise TrainingError(f'the loss at step {step}', expected='a finite number',
                                 got=str(value.item()),
@@ -104,34 +110,38 @@ def train(model: nn.Module, config: LoopConfig,
         step += 1
         for name, number in numbers.items():
             sums[name] = sums.get(name, 0.0) + number / config.log_every
+        share = done()
         if step % config.log_every == 0:
-            _append(config.folder, {'step': step, 'minutes': round(minutes(), 2), **sums})
+            if accelerator.is_main_process:
+                _append(config.folder, {'step': step, 'minutes': round(minutes(), 2), **sums})
             accelerator.log({f'train/{name}': value for name, value in sums.items()}, step)
             sums = {}
-        finished = step >= config.steps or minutes() >= config.minutes
-        if step % config.validate_every == 0 or finished:
-            bare = accelerator.unwrap_model(model)
-            ema.store(bare.parameters())
-            ema.copy_to(bare.parameters())
-            bare.eval()
+        if step % config.validate_every != 0 and share < 1.0:
+            continue
+        if accelerator.is_main_process:
+            ema.store(model.parameters())
+            ema.copy_to(model.parameters())
+            model.eval()
             with torch.no_grad(), accelerator.autocast():
                 measures = validate()
-            bare.train()
+            model.train()
             if not best or math.isnan(best[better]) or measures[better] < best[better]:
                 best = {**measures, 'step': step}
-                _save({'model': bare.state_dict(), 'measures': best}, best_file)
-            ema.restore(bare.parameters())
+                _save({'model': model.state_dict(), 'measures': best}, best_file)
+            ema.restore(model.parameters())
             _append(config.folder, {'step': step, 'minutes': round(minutes(), 2),
                                     'validation': measures})
             accelerator.log({f'validation/{k}': value for k, value in measures.items()}, step)
-            _save({'model': bare.state_dict(), 'optimizer': optimizer.state_dict(),
-                   'ema': ema.state_dict(), 'step': step, 'minutes': minutes(), 'best': best}, last)
+            _save({'model': model.state_dict(), 'optimizer': optimizer.state_dict(),
+                   'ema': ema.state_dict(), 'step': step, 'minutes': minutes(), 'best': best},
+                  last)
+        accelerator.wait_for_everyone()
     accelerator.end_training()
-    bare = accelerator.unwrap_model(model)
-    if best:
+    if best_file.is_file():
         state = torch.load(best_file, map_location='cpu', weights_only=True)
-        bare.load_state_dict(state['model'])
-    bare.eval()
+        model.load_state_dict(state['model'])
+        best = state['measures']
+    model.eval()
     return best
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from diffusers import FlowMatchEulerDiscreteScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fourdgen_ros.core.errors import InputError
@@ -21,7 +21,7 @@ from fourdgen_ros.generator.codec import DecodedFrame, FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics, Prediction
 from fourdgen_ros.generator.sampling import sample_future
 from fourdgen_ros.generator.tiny import TinyGenerator
-from fourdgen_ros.training.dataset import Demonstrations, DynamicsBatch, task_names
+from fourdgen_ros.training.dataset import CodecBatch, Demonstrations, DynamicsBatch, task_names
 from fourdgen_ros.training.loop import LoopConfig, train
 from fourdgen_ros.training.losses import codec_loss, flow_weight, gripper_measures
 
@@ -33,6 +33,7 @@ LATENT_NOISE = 0.12
 # Noise added to the standardised latents of frame 0. It moves the pose read from them by 2 mm; more
 # of it (0.1, 9 mm) blurs where the motion starts.
 START_NOISE = 0.02
+PURE_NOISE = 0.25  # share of the samples that start where sampling does
 VALIDATION_EPISODES = 40
 REACH = 16  # records between a frame and its frame 0 at most: as far as the dynamics look ahead
 
@@ -60,6 +61,27 @@ def channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
+class CodecStep(nn.Module):
+    """The codec's loss of a batch, see `codec_loss`."""
+
+    def __init__(self, codec: FrameCodec, *, compile_model: bool = False) -> None:
+        super().__init__()
+        self.codec = codec
+        self._run = torch.compile(self._reconstruct) if compile_model else self._reconstruct
+
+    def forward(self, b: CodecBatch) -> tuple[Tensor, dict[str, float]]:
+        *decoded, tcp = self._run(channels_last(b.frame), channels_last(b.frame0), b.tcp, b.K)
+        return codec_loss(DecodedFrame(*decoded), tcp, b)
+
+    def _reconstruct(self, frame: Tensor, frame0: Tensor, true_tcp: Tensor, K: Tensor) -> tuple:
+        latent = self.codec.encode(frame)
+        tcp = self.codec.tcp(latent)
+        noisy = latent + LATENT_NOISE * torch.randn_like(latent)
+        # the decoder learns with the true tool pose, so that it draws the tool where the pose says
+        out = self.codec.decode(noisy, true_tcp, self.codec.context(frame0), K)
+        return out.rgb, out.depth, out.gate, out.gripper, tcp
+
+
 def train_codec(codec: FrameCodec, data: Demonstrations, config: LoopConfig, *, batch: int = 24,
                 compile_model: bool = False) -> dict[str, float]:
     """Train the codec; returns its measures on validation episodes: those of `gripper_measures`,
@@ -68,20 +90,8 @@ def train_codec(codec: FrameCodec, data: Demonstrations, config: LoopConfig, *, 
     device = PartialState().device
     codec.to(device, memory_format=torch.channels_last)
 
-    def reconstruct(frame: Tensor, frame0: Tensor, true_tcp: Tensor, K: Tensor) -> tuple:
-        latent = codec.encode(frame)
-        tcp = codec.tcp(latent)
-        noisy = latent + LATENT_NOISE * torch.randn_like(latent)
-        # the decoder learns with the true tool pose, so that it draws the tool where the pose says
-        out = codec.decode(noisy, true_tcp, codec.context(frame0), K)
-        return out.rgb, out.depth, out.gate, out.gripper, tcp
-
-    forward = torch.compile(reconstruct) if compile_model else reconstruct
-
-    def loss(rng: np.random.Generator) -> tuple[Tensor, dict]:
-        b = data.codec_batch(rng, batch, training, REACH).to(device)
-        *decoded, tcp = forward(channels_last(b.frame), channels_last(b.frame0), b.tcp, b.K)
-        return codec_loss(DecodedFrame(*decoded), tcp, b)
+    def draw(rng: np.random.Generator) -> tuple[CodecBatch]:
+        return (data.codec_batch(rng, batch, training, REACH).to(device),)
 
     rng = np.random.default_rng(config.seed + 1)
     checks = [data.codec_batch(rng, 32, episodes, REACH).to(device)
@@ -103,7 +113,8 @@ def train_codec(codec: FrameCodec, data: Demonstrations, config: LoopConfig, *, 
         return {k: float(torch.cat(v).nanmean() if k in means else torch.cat(v).nanmedian())
                 for k, v in rows.items()}
 
-    return train(codec, config, loss, validate, better='loss')
+    step = CodecStep(codec, compile_model=compile_model)
+    return train(step, config, draw, validate, better='loss')
 
 
 @torch.no_grad()
@@ -118,6 +129,40 @@ def encode_all(codec: FrameCodec, data: Demonstrations) -> list[Tensor]:
             z = codec.encode(channels_last(b.frame))
         latents.append(z.float().view(t, v, -1))
     return latents
+
+
+class DynamicsStep(nn.Module):
+    """The dynamics' loss of a batch: what is wrong with the future that it tells from a noisy one.
+    """
+
+    def __init__(self, dynamics: LatentDynamics, *, compile_model: bool = False) -> None:
+        super().__init__()
+        self.dynamics = dynamics
+        self._run = torch.compile(self._predict) if compile_model else self._predict
+
+    def forward(self, b: DynamicsBatch, z: Tensor, start: Tensor,
+                tool: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """`b` with the standardised latents of the future (B, V, T, D) and of frame 0 (B, V, D),
+        and the tool at frame 0 (B, V, 10)."""
+        t = torch.sigmoid(0.4 + 1.2 * torch.randn(len(z), device=z.device))
+        t = torch.where(torch.rand(len(z), device=z.device) < PURE_NOISE, torch.ones_like(t), t)
+        share = t[:, None, None, None]
+        noisy = (1.0 - share) * z + share * torch.randn_like(z)
+        with _attention(z.device):
+            out = self._run(b.frame0, noisy, t, start, tool, b.task)
+        latent = ((out.latents - z).square().mean((1, 2, 3)) * flow_weight(t)).mean()
+        error = out.tool - b.tcp
+        position = error[..., :3].norm(dim=-1).mean() / 0.1
+        rotation, opening = error[..., 3:9].abs().mean(), error[..., 9].abs().mean()
+        geometry = (out.camera - b.camera).abs().mean()
+        total = latent + position + 0.5 * rotation + 2.0 * opening + geometry
+        return total, {k: float(v.detach()) for k, v in dict(
+            loss=total, latent=latent, tcp=position, rotation=rotation, opening=opening,
+            geometry=geometry).items()}
+
+    def _predict(self, frame0: Tensor, noisy: Tensor, t: Tensor, start: Tensor, tool: Tensor,
+                 task: Tensor) -> Prediction:
+        return self.dynamics(noisy, t, start, tool, self.dynamics.condition(frame0), task)
 
 
 def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrations,
@@ -145,12 +190,6 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
     dynamics.latent_std.copy_(flat.std(0).clamp_min(1e-3))
     log.info('encoded %d frames', len(flat))
 
-    def denoise(frame0: Tensor, noisy: Tensor, t: Tensor, begin: Tensor, tool: Tensor,
-                task: Tensor) -> Prediction:
-        return dynamics(noisy, t, begin, tool, dynamics.condition(frame0), task)
-
-    forward = torch.compile(denoise) if compile_model else denoise
-
     def targets(b: DynamicsBatch) -> Tensor:
         """Standardised latents (B, V, T, D) of the future frames."""
         z = torch.stack([torch.stack([latents[i][t] for i, t in row[1:]]) for row in b.index])
@@ -164,30 +203,13 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
         """What the latents of frame 0 (B, V, D) tell of the tool, (B, V, 10)."""
         return codec.tcp(dynamics.restore(begin))
 
-    def loss(rng: np.random.Generator) -> tuple[Tensor, dict]:
+    def draw(rng: np.random.Generator) -> tuple[DynamicsBatch, Tensor, Tensor, Tensor]:
         b = data.dynamics_batch(rng, batch, training, frames, stride)
         b.frame0 = photometric(b.frame0, rng)
         b = b.to(device)
-        z = targets(b)
-        n = z.shape[0]
-        t = torch.from_numpy(1.0 / (1.0 + np.exp(-rng.normal(0.4, 1.2, n)))).float()
-        t = torch.where(torch.from_numpy(rng.random(n) < 0.25), torch.ones(n), t)
-        t = t.to(device)
-        noise = torch.from_numpy(rng.standard_normal(z.shape, dtype=np.float32)).to(device)
-        noisy = (1 - t)[:, None, None, None] * z + t[:, None, None, None] * noise
         begin = start(b)
         begin = begin + START_NOISE * torch.randn_like(begin)
-        with torch.autocast(device.type, torch.bfloat16), _attention(device):
-            out = forward(b.frame0, noisy, t, begin, tool(begin), b.task)
-        latent = ((out.latents - z).square().mean((1, 2, 3)) * flow_weight(t)).mean()
-        error = out.tool - b.tcp
-        position = error[..., :3].norm(dim=-1).mean() / 0.1
-        rotation, opening = error[..., 3:9].abs().mean(), error[..., 9].abs().mean()
-        geometry = (out.camera - b.camera).abs().mean()
-        total = latent + position + 0.5 * rotation + 2.0 * opening + geometry
-        return total, {k: float(v.detach()) for k, v in dict(
-            loss=total, latent=latent, tcp=position, rotation=rotation, opening=opening,
-            geometry=geometry).items()}
+        return b, targets(b), begin, tool(begin)
 
     rng = np.random.default_rng(config.seed + 1)
     checks = [data.dynamics_batch(rng, 40, episodes, frames, stride).to(device)
@@ -216,7 +238,8 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
                 'opening_mean_mm': float(torch.cat(opening_mm).mean()),
                 **{name: float(torch.cat(errors).mean()) for name, errors in by_task.items()}}
 
-    return train(dynamics, config, loss, validate, better='tcp_mean_mm')
+    step = DynamicsStep(dynamics, compile_model=compile_model)
+    return train(step, config, draw, validate, better='tcp_mean_mm')
 
 
 def _attention(device: torch.device) -> AbstractContextManager:
@@ -269,8 +292,9 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
         dynamics, codec, data,
         LoopConfig(out / 'dynamics', steps=1_000_000, minutes=dynamics_minutes, seed=seed),
         compile_model=compile_model)
-    preset = TinyGenerator(codec, dynamics, FlowMatchEulerDiscreteScheduler())
-    preset.save_pretrained(out / 'preset')
+    if PartialState().is_main_process:
+        preset = TinyGenerator(codec, dynamics, FlowMatchEulerDiscreteScheduler())
+        preset.save_pretrained(out / 'preset')
     return measures
 
 
@@ -288,4 +312,5 @@ def _bind(folder: Path, codec: FrameCodec) -> None:
                          got='dynamics of another one, whose latents mean something else',
                          hint='The codec was trained further: remove that folder and start again.')
     folder.mkdir(parents=True, exist_ok=True)
-    mark.write_text(name)
+    if PartialState().is_main_process:
+        mark.write_text(name)

@@ -71,25 +71,35 @@ def logged_losses(folder: Path) -> list[float]:
     return [r['loss'] for r in rows if 'loss' in r]
 
 
+class Summing(torch.nn.Linear):
+    """Learns to sum four numbers."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+        return (super().forward(x) - x.sum(1, keepdim=True)).square().mean(), {}
+
+    def error(self) -> dict[str, float]:
+        return {'error': float((self.weight.detach() - 1).abs().sum())}
+
+
 def test_a_run_that_was_cut_ends_like_one_that_was_not(tmp_path) -> None:
     def run(folder: Path, cut_after: int | None = None) -> torch.Tensor:
         torch.manual_seed(0)
-        model = torch.nn.Linear(4, 1)
+        model = Summing()
         count = 0
 
-        def loss(rng):
+        def draw(rng):
             nonlocal count
             count += 1
             if cut_after is not None and count > cut_after:
                 raise KeyboardInterrupt
-            x = torch.from_numpy(rng.standard_normal((8, 4), dtype=np.float32))
-            return (model(x) - x.sum(1, keepdim=True)).square().mean(), {}
-
-        def validate():
-            return {'error': float((model.weight.detach() - 1).abs().sum())}
+            return (torch.from_numpy(rng.standard_normal((8, 4), dtype=np.float32)),)
 
         train(model, LoopConfig(folder, steps=20, minutes=9e9, warmup=1, validate_every=10,
-                                log_every=10, learning_rate=0.05), loss, validate, better='error')
+                                log_every=10, learning_rate=0.05), draw, model.error,
+              better='error')
         return model.weight.detach()
 
     whole = run(tmp_path / 'whole')
@@ -99,7 +109,7 @@ def test_a_run_that_was_cut_ends_like_one_that_was_not(tmp_path) -> None:
 
 
 def test_no_time_to_train_leaves_the_model_as_it_is(tmp_path) -> None:
-    model = torch.nn.Linear(4, 1)
+    model = Summing()
     before = model.weight.detach().clone()
     measures = train(model, LoopConfig(tmp_path, steps=10, minutes=0), None, None, better='error')
     assert measures == {}
@@ -107,13 +117,13 @@ def test_no_time_to_train_leaves_the_model_as_it_is(tmp_path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path) -> None:
-    model = torch.nn.Linear(4, 1)
+    model = Summing()
 
-    def loss(rng):
-        return model(torch.full((1, 4), float('nan'))).sum(), {}
+    def draw(rng):
+        return (torch.full((1, 4), float('nan')),)
 
     with pytest.raises(TrainingError, match='loss at step 0'):
-        train(model, LoopConfig(tmp_path, steps=2, minutes=1), loss, dict, better='error')
+        train(model, LoopConfig(tmp_path, steps=2, minutes=1), draw, dict, better='error')
     assert torch.isfinite(model.weight).all()
 
 
