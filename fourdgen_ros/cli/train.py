@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--episodes', type=int, help='use only the first episodes of each')
     parser.add_argument('--threads', type=int, help='torch threads (default: torch decides)')
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--no-cross-view', action='store_true',
+                        help='the ablation: views do not see each other')
     parser.add_argument('--compile', action='store_true',
                         help='torch.compile: two minutes at the start, a quarter less a step')
     parser.add_argument('--json', type=Path, help='write the validation measures here')
@@ -46,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     measures = train_preset(
         args.data, args.out, codec_minutes=args.codec_minutes, init=args.init,
         init_codec=args.init_codec, dynamics_minutes=args.dynamics_minutes,
-        episodes=args.episodes, seed=args.seed, compile_model=args.compile)
+        episodes=args.episodes, seed=args.seed, cross_view=not args.no_cross_view,
+        compile_model=args.compile)
     text = json.dumps(measures, indent=2)
     print(text)
     if args.json is not None:

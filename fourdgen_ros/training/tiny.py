@@ -70,6 +70,7 @@ class CodecStep(nn.Module):
         self._run = torch.compile(self._reconstruct) if compile_model else self._reconstruct
 
     def forward(self, b: CodecBatch) -> tuple[Tensor, dict[str, float]]:
+        """The loss, and its parts to log."""
         *decoded, tcp = self._run(channels_last(b.frame), channels_last(b.frame0), b.tcp, b.K)
         return codec_loss(DecodedFrame(*decoded), tcp, b)
 
@@ -132,8 +133,7 @@ def encode_all(codec: FrameCodec, data: Demonstrations) -> list[Tensor]:
 
 
 class DynamicsStep(nn.Module):
-    """The dynamics' loss of a batch: what is wrong with the future that it tells from a noisy one.
-    """
+    """The dynamics' loss of a batch: how wrong the future is that they tell from a noisy one."""
 
     def __init__(self, dynamics: LatentDynamics, *, compile_model: bool = False) -> None:
         super().__init__()
@@ -265,17 +265,18 @@ def photometric(frame0: Tensor, rng: np.random.Generator) -> Tensor:
 
 def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: float,
                  dynamics_minutes: float, init: Path | None = None, init_codec: Path | None = None,
-                 episodes: int | None = None, seed: int = 0,
+                 episodes: int | None = None, seed: int = 0, cross_view: bool = True,
                  compile_model: bool = False) -> dict[str, dict[str, float]]:
     """Both stages, resumable; the finished preset is `out`/preset. Returns both stages' measures.
 
     Starts from the preset in folder `init`, or from the codec alone of the one in `init_codec`;
-    what neither gives starts from random weights, which follow from `seed`. `episodes` limits the
-    data to the first so many. Raises InputError for data or a preset that do not fit.
+    what neither gives starts from random weights, which follow from `seed`; `cross_view` is for
+    such dynamics. `episodes` limits each data set to the first so many. Raises InputError for data
+    or a preset that do not fit.
     """
     torch.manual_seed(seed)
     tasks = task_names(data_folders)
-    codec, dynamics = FrameCodec(), LatentDynamics(tasks=tasks)
+    codec, dynamics = FrameCodec(), LatentDynamics(tasks=tasks, cross_view=cross_view)
     if init is not None or init_codec is not None:
         start = TinyGenerator.from_pretrained(init_codec if init is None else init)
         codec = start.codec.requires_grad_(True)
