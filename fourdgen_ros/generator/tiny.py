@@ -19,6 +19,7 @@ from fourdgen_ros.generator.codec import FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics, pose_from_9d
 from fourdgen_ros.generator.layers import DEPTH_RANGE, frame_tensor, rays
 from fourdgen_ros.generator.sampling import sample_future
+from fourdgen_ros.generator.tool import agreed_tool
 
 DEFAULT_STEPS = 4
 MIN_VALID_DEPTH = 0.2  # share of the pixels of a view
@@ -109,7 +110,12 @@ class TinyGenerator:
 
             # 3. Decode every frame against frame 0 of its view; frame 0 only for its gripper mask
             z = torch.cat([start[:, None], self.dynamics.restore(future.latents[0])], dim=1)
+            R, p = pose_from_9d(future.camera[0, 1:])
+            R = torch.cat([torch.eye(3, device=device)[None], R])
+            p = torch.cat([p.new_zeros(1, 3), p])
             tools = torch.cat([tool[:, None], future.tool[0]], dim=1)
+            if self.dynamics.config.cross_view:
+                tools = agreed_tool(tools, R, p)
             frames = z.shape[1]
             context = [f.repeat_interleave(frames, 0) for f in self.codec.context(frame0)]
             out = self.codec.decode(z.flatten(0, 1), tools.flatten(0, 1), context,
@@ -125,14 +131,13 @@ class TinyGenerator:
             * metres[..., None]
         shape = (len(views), frames, height, width)
         points = points.view(*shape, 3)
-        R, p = pose_from_9d(future.camera[0, 1:])
-        points[1:] = torch.einsum('vij,vthwj->vthwi', R, points[1:]) + p[:, None, None, None]
+        points[1:] = torch.einsum('vij,vthwj->vthwi', R[1:], points[1:]) \
+            + p[1:, None, None, None]
         colour = colour.view(len(views), frames, 3, height, width)
         result = self._assemble(observation, views, colour, points, metres.view(shape),
                                 mask.view(shape), R, p, seed, steps)
         clock.lap('points')
-        # every view tells the opening of the one gripper
-        told = 0.1 * tools[..., 9].clamp_min(0.0).mean(0).float().cpu().numpy()
+        told = 0.1 * tools[..., 9].mean(0).clamp_min(0.0).float().cpu().numpy()
         return replace(result, timings=clock.laps, opening=told)
 
     def _check(self, observation: Observation, task: str, steps: int) -> None:
@@ -165,7 +170,7 @@ class TinyGenerator:
         for i, view in enumerate(views):
             rgb8[i, 0] = view.rgb
             measured = pointmap(view.depth, view.K)
-            xyz[i, 0] = measured if i == 0 else measured @ rotation[i - 1].T + position[i - 1]
+            xyz[i, 0] = measured if i == 0 else measured @ rotation[i].T + position[i]
         too_far = metres[:, 1:].float().cpu().numpy() >= DEPTH_RANGE[1] - FAR_MARGIN
         valid = np.isfinite(xyz).all(-1)
         valid[:, 1:] &= ~too_far

@@ -19,6 +19,7 @@ from fourdgen_ros.generator.codec import DecodedFrame, FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics, pose_from_9d
 from fourdgen_ros.generator.layers import frame_tensor
 from fourdgen_ros.generator.tiny import TinyGenerator
+from fourdgen_ros.generator.tool import agreed_tool
 
 TASK = 'PlaceAppleFromBowlIntoBin'
 SIZE = {'height': 32, 'width': 48, 'latent_dim': 16}
@@ -106,6 +107,23 @@ def test_a_tool_that_points_to_what_is_seen_is_there() -> None:
                        observed, torch.zeros(1, dtype=torch.long))
     torch.testing.assert_close(out.tool[..., :3], observed.points[:, :, 1:2].expand(-1, -1, 4, -1))
     torch.testing.assert_close(out.tool[..., 3:9], tool[:, :, None, 3:9].expand(-1, -1, 4, -1))
+
+
+def test_views_that_agree_on_the_tool_are_left_alone_and_others_meet_halfway() -> None:
+    torch.manual_seed(0)
+    R, p = pose_from_9d(torch.randn(2, 9))
+    R[0], p[0] = torch.eye(3), 0.0
+    frame, position = pose_from_9d(torch.randn(3, 9))  # of the tool, in the reference view's frame
+
+    def seen(shift: torch.Tensor) -> torch.Tensor:
+        places = torch.einsum('vji,vtj->vti', R, position + shift - p[:, None])
+        columns = torch.einsum('vji,tjn->vtni', R, frame[..., :2])
+        return torch.cat([places, columns.flatten(-2), torch.full((2, 3, 1), 0.5)], dim=-1)
+
+    told = seen(torch.zeros(2, 1, 3))
+    torch.testing.assert_close(agreed_tool(told, R, p), told, atol=1e-5, rtol=0)
+    apart = seen(torch.tensor([[[0.02, 0.0, 0.0]], [[-0.02, 0.0, 0.0]]]))
+    torch.testing.assert_close(agreed_tool(apart, R, p), told, atol=1e-5, rtol=0)
 
 
 def test_hard_depth_choice_never_blends_two_surfaces() -> None:
