@@ -9,7 +9,9 @@ in the reference view's frame, with which pointmaps of all views are expressed i
 
 The pose of the tool is told beside the latents, in metres, and not read from them: noise that a
 latent does not mind moves the pose read from it by a centimetre. It starts from what is seen: the
-present pose and the keypoints of the view, of which each frame takes a weighted mean.
+present pose and the keypoints of the view, of which each frame takes a weighted mean. The first
+keypoints are taught to be where the gripper closes and opens next, which is what most of a motion
+follows from.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from fourdgen_ros.generator.layers import ImageTrunk, metres, rotation_from_6d
 # Angular frequencies of the keypoints' coordinates, which are normalised as `frame_tensor` does.
 _OCTAVES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 TOOL = 10  # numbers of a tool's pose and opening, see `FrameCodec.tcp`
-_STEP = 0.1  # m, the unit in which a tool is off the mean of the points that it starts from
+KEYFRAMES = 2  # where the gripper closes and opens next
+_STEP = 0.1  # m, the unit in which a place is off the points that it is told from
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,13 @@ class Observed:
 @dataclass(frozen=True)
 class Prediction:
     """latents (B, V, T, D) clean and standardised; tool (B, V, T, 10) in the views' own optical
-    frames as `FrameCodec.tcp` gives it; camera (B, V, 9): the views' poses in the reference view's
-    frame, see `pose_from_9d`."""
+    frames as `FrameCodec.tcp` gives it; keyframes (B, V, KEYFRAMES, 3), m: the TCP where the
+    gripper closes and opens next; camera (B, V, 9): the views' poses in the reference view's frame,
+    see `pose_from_9d`."""
 
     latents: Tensor
     tool: Tensor
+    keyframes: Tensor
     camera: Tensor
 
 
@@ -59,13 +64,13 @@ class LatentDynamics(ModelMixin, ConfigMixin):
     def __init__(self, latent_dim: int = 64, frames: int = 8, dt: float = 0.4, max_views: int = 4,
                  tasks: tuple[str, ...] = ('PlaceAppleFromBowlIntoBin',), height: int = 96,
                  width: int = 128, trunk_widths: tuple[int, int, int] = (48, 96, 160),
-                 image_pool: int = 1, keypoints: int = 16, dim: int = 256, depth: int = 6,
+                 image_pool: int = 2, keypoints: int = 16, dim: int = 256, depth: int = 6,
                  heads: int = 4, cross_view: bool = True) -> None:
         super().__init__()
         cells = (height // 16 // image_pool) * (width // 16 // image_pool)
         self.trunk = ImageTrunk(trunk_widths)
         self.image_in = nn.Linear(trunk_widths[-1], dim)
-        self.keypoint_tokens = Keypoints(trunk_widths, keypoints, dim) if keypoints else None
+        self.keypoint_tokens = Keypoints(trunk_widths, keypoints, dim)
         self.latent_in = nn.Linear(latent_dim, dim)
         self.start_in = nn.Linear(latent_dim + TOOL, dim)
         self.cell_position = nn.Parameter(0.02 * torch.randn(cells, dim))
@@ -81,6 +86,7 @@ class LatentDynamics(ModelMixin, ConfigMixin):
         self.latent_out = nn.Linear(dim, latent_dim)
         self.geometry_out = nn.Linear(dim, 9)
         self.tool_out = nn.Linear(dim, TOOL)
+        self.keyframe_out = nn.Linear(dim, 3)
         self.point_share = nn.Linear(dim, 1 + keypoints)
         # latents are standardised with these, measured over the training set
         self.register_buffer('latent_mean', torch.zeros(latent_dim))
@@ -109,10 +115,8 @@ class LatentDynamics(ModelMixin, ConfigMixin):
         features = self.trunk(frames)
         grid = F.avg_pool2d(features[-1], self.config.image_pool)
         tokens = self.image_in(grid.flatten(2).transpose(1, 2)) + self.cell_position
-        points = frames.new_zeros(b * v, 0, 3)
-        if self.keypoint_tokens is not None:
-            found, points = self.keypoint_tokens(features, frames)
-            tokens = torch.cat([tokens, found], dim=1)
+        found, points = self.keypoint_tokens(features, frames)
+        tokens = torch.cat([tokens, found], dim=1)
         return Observed(tokens.view(b, v, *tokens.shape[1:]), points.view(b, v, *points.shape[1:]))
 
     def forward(self, noisy: Tensor, t: Tensor, start: Tensor, tool: Tensor, observed: Observed,
@@ -132,9 +136,12 @@ class LatentDynamics(ModelMixin, ConfigMixin):
         sequence = torch.cat([tokens.flatten(1, 2), task_token], dim=1)
         y = self.norm(self.transformer(sequence, mask=self._mask(v, per_view, sequence.device)))
         y = y[:, :-1].view(b, v, per_view, -1)
-        future = y[:, :, :frames]
+        future, first = y[:, :, :frames], per_view - self.config.keypoints
+        off = _STEP * self.keyframe_out(y[:, :, first:first + KEYFRAMES]).float()
+        keyframes = observed.points[:, :, :KEYFRAMES] + off
+        points = torch.cat([keyframes, observed.points[:, :, KEYFRAMES:]], dim=2)
         return Prediction(latents=self.latent_out(future).float(),
-                          tool=self._tool(future, tool, observed.points),
+                          tool=self._tool(future, tool, points), keyframes=keyframes,
                           camera=self.geometry_out(y[:, :, frames + 1]).float())
 
     def _tool(self, future: Tensor, tool: Tensor, points: Tensor) -> Tensor:

@@ -27,21 +27,23 @@ from fourdgen_ros.generator.layers import frame_tensor
 FORMAT = 'fourdgen-episodes-1'
 DEPTH_UNIT = 1e-4  # m, of this format
 _THREADS = 2  # that read files
+_GRIP_STEP = 0.008  # m between two records when the gripper is on its way
 
 
 @dataclass(frozen=True, eq=False)
 class Episode:
     """One recorded demonstration of T records and V views.
 
-    Shapes as in `fourdgen_ros.sim.collect`, except `tcp` (T, V, 10), see `tcp_vectors`, and
-    `camera` (V, 9): the views' poses in the reference frame, see `pose_from_9d`. `task` is its
-    index.
+    Shapes as in `fourdgen_ros.sim.collect`, except `tcp` (T, V, 10), see `tcp_vectors`;
+    `keyframes` (T, V, 2, 3), see `next_grips`; and `camera` (V, 9): the views' poses in the
+    reference frame, see `pose_from_9d`. `task` is its index.
     """
 
     rgb: NDArray[np.uint8]
     depth: NDArray[np.uint16]
     gripper: NDArray[np.bool_]
     tcp: NDArray[np.float32]
+    keyframes: NDArray[np.float32]
     camera: NDArray[np.float32]
     K: NDArray[np.float64]
     task: int
@@ -83,13 +85,15 @@ class DynamicsBatch(_Batch):
     """Observations and what follows them.
 
     frame0 (B, V, 7, H, W) as `frame_tensor` makes it; index (B, 1 + T, 2): episode and record of
-    frame 0 and the future frames; tcp (B, V, T, 10) of the future, see `tcp_vectors`; camera
-    (B, V, 9) relative to the reference view; task (B,) index.
+    frame 0 and the future frames; tcp (B, V, T, 10) of the future, see `tcp_vectors`; keyframes
+    (B, V, 2, 3) of frame 0, see `next_grips`; camera (B, V, 9) relative to the reference view; task
+    (B,) index.
     """
 
     frame0: Tensor
     index: NDArray[np.int64]
     tcp: Tensor
+    keyframes: Tensor
     camera: Tensor
     task: Tensor
 
@@ -159,7 +163,7 @@ class Demonstrations:
         holds still after the end of the episode."""
         picks = [int(rng.choice(episodes)) for _ in range(size)]
         starts = [(i, int(rng.integers(len(self.episodes[i]) - 1))) for i in picks]
-        rgb, depth, K, camera, tcp, index, task = [], [], [], [], [], [], []
+        rgb, depth, K, camera, tcp, keyframes, index, task = [], [], [], [], [], [], [], []
         for i, t0 in starts:
             e = self.episodes[i]
             times = np.minimum(t0 + stride * np.arange(frames + 1), len(e) - 1)
@@ -169,6 +173,7 @@ class Demonstrations:
             K.append(e.K)
             camera.append(e.camera)
             tcp.append(e.tcp[times[1:]].swapaxes(0, 1))
+            keyframes.append(e.keyframes[t0])
             task.append(e.task)
         b, v = len(starts), rgb[0].shape[0]
         colour = torch.from_numpy(np.stack(rgb)).flatten(0, 1)
@@ -177,7 +182,7 @@ class Demonstrations:
         return DynamicsBatch(
             frame0=frame0.view(b, v, *frame0.shape[1:]), index=np.stack(index),
             tcp=torch.from_numpy(np.stack(tcp)), camera=torch.from_numpy(np.stack(camera)),
-            task=torch.tensor(task))
+            keyframes=torch.from_numpy(np.stack(keyframes)), task=torch.tensor(task))
 
 
 def tcp_vectors(T_base_camera: NDArray[np.float64], tcp: NDArray[np.float64],
@@ -187,6 +192,24 @@ def tcp_vectors(T_base_camera: NDArray[np.float64], tcp: NDArray[np.float64],
     poses = se3.inverse(T_base_camera)[None] @ tcp[:, None]
     width = np.broadcast_to(10.0 * opening[:, None, None], (*poses.shape[:2], 1))
     return np.concatenate([_nine(poses), width], axis=-1).astype(np.float32)
+
+
+def next_grips(tcp: NDArray[np.float32], opening: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Where the TCP is when the gripper next closes and next opens, (T, V, 2, 3) m in the views'
+    optical frames; NaN when it does not any more.
+
+    These are the places that a task is about, and any demonstration tells them: keyframes at
+    changes of the gripper, James and Davison 2022. From `tcp_vectors` (T, V, 10) and the opening
+    (T,) in m.
+    """
+    change = np.append(np.diff(opening), 0.0)
+    places = np.full((*tcp.shape[:2], 2, 3), np.nan, np.float32)
+    for kind, moves in enumerate((change < -_GRIP_STEP, change > _GRIP_STEP)):
+        starts = np.flatnonzero(moves & ~np.append(False, moves[:-1]))
+        following = np.searchsorted(starts, np.arange(len(tcp)))
+        there = following < len(starts)
+        places[there, :, kind] = tcp[starts[following[there]], :, :3]
+    return places
 
 
 def _nine(T: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -223,9 +246,10 @@ def _load(file: Path, task: int) -> Episode:
     try:
         with np.load(file) as z:
             cameras = z['T_base_camera']
+            tcp = tcp_vectors(cameras, z['tcp'], z['opening'])
             return Episode(
                 rgb=z['rgb'], depth=z['depth'], gripper=z['gripper'], K=z['K'], task=task,
-                tcp=tcp_vectors(cameras, z['tcp'], z['opening']),
+                tcp=tcp, keyframes=next_grips(tcp, z['opening']),
                 camera=_nine(se3.inverse(cameras[0]) @ cameras).astype(np.float32))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f'episode {file}', expected='the arrays of a demonstration',

@@ -155,10 +155,13 @@ class DynamicsStep(nn.Module):
         position = error[..., :3].norm(dim=-1).mean() / 0.1
         rotation, opening = error[..., 3:9].abs().mean(), error[..., 9].abs().mean()
         geometry = (out.camera - b.camera).abs().mean()
-        total = latent + position + 0.5 * rotation + 2.0 * opening + geometry
+        known = b.keyframes.isfinite().all(dim=-1)
+        off = (out.keyframes - b.keyframes.nan_to_num()).norm(dim=-1) * known
+        keyframes = off.sum() / known.sum().clamp_min(1) / 0.1
+        total = latent + position + 0.5 * rotation + 2.0 * opening + geometry + keyframes
         return total, {k: float(v.detach()) for k, v in dict(
             loss=total, latent=latent, tcp=position, rotation=rotation, opening=opening,
-            geometry=geometry).items()}
+            geometry=geometry, keyframes=keyframes).items()}
 
     def _predict(self, frame0: Tensor, noisy: Tensor, t: Tensor, start: Tensor, tool: Tensor,
                  task: Tensor) -> Prediction:
@@ -217,7 +220,7 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
     scheduler = FlowMatchEulerDiscreteScheduler()
 
     def validate() -> dict[str, float]:
-        millimetres, camera_mm, opening_mm = [], [], []
+        millimetres, camera_mm, opening_mm, keyframe_mm = [], [], [], []
         by_task: dict[str, list[Tensor]] = {}
         for k, b in enumerate(checks):
             begin = start(b)
@@ -225,6 +228,7 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
                                 steps=4, generator=torch.Generator().manual_seed(k))
             error = out.tool - b.tcp
             opening_mm.append(1e2 * error[..., 9].abs().flatten())
+            keyframe_mm.append(1e3 * (out.keyframes - b.keyframes).norm(dim=-1).flatten())
             millimetres.append(1e3 * error[..., :3].norm(dim=-1))
             camera_mm.append(1e3 * (out.camera - b.camera)[..., :3].norm(dim=-1)[:, 1:].flatten())
             name = dynamics.config.tasks[int(b.task[0])]
@@ -236,6 +240,7 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
                 'tcp_last_mm': float(by_frame[-1]),
                 'camera_mm': float(torch.cat(camera_mm).median()),
                 'opening_mean_mm': float(torch.cat(opening_mm).mean()),
+                'keyframe_mm': float(torch.cat(keyframe_mm).nanmedian()),
                 **{name: float(torch.cat(errors).mean()) for name, errors in by_task.items()}}
 
     step = DynamicsStep(dynamics, compile_model=compile_model)

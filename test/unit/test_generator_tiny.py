@@ -99,13 +99,13 @@ def test_a_tool_that_points_to_what_is_seen_is_there() -> None:
         dynamics.tool_out.weight.zero_()
         dynamics.tool_out.bias.zero_()
         dynamics.point_share.weight.zero_()
-        dynamics.point_share.bias.copy_(torch.tensor([-30.0, -30.0, 30.0, -30.0, -30.0]))
+        dynamics.point_share.bias.copy_(torch.tensor([-30.0, -30.0, -30.0, 30.0, -30.0]))
         frame0 = torch.randn(1, 2, 7, 32, 48)
         observed = dynamics.condition(frame0)
         tool = torch.randn(1, 2, 10)
         out = dynamics(torch.randn(1, 2, 4, 16), torch.ones(1), torch.randn(1, 2, 16), tool,
                        observed, torch.zeros(1, dtype=torch.long))
-    torch.testing.assert_close(out.tool[..., :3], observed.points[:, :, 1:2].expand(-1, -1, 4, -1))
+    torch.testing.assert_close(out.tool[..., :3], observed.points[:, :, 2:3].expand(-1, -1, 4, -1))
     torch.testing.assert_close(out.tool[..., 3:9], tool[:, :, None, 3:9].expand(-1, -1, 4, -1))
 
 

@@ -16,7 +16,7 @@ from fourdgen_ros.core.errors import InputError, TrainingError
 from fourdgen_ros.generator.codec import FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics
 from fourdgen_ros.training import tiny
-from fourdgen_ros.training.dataset import Demonstrations, task_names
+from fourdgen_ros.training.dataset import Demonstrations, next_grips, task_names
 from fourdgen_ros.training.loop import LoopConfig, train
 
 TASK = 'PlaceAppleFromBowlIntoBin'
@@ -156,6 +156,15 @@ def test_every_data_set_validates_on_its_own_first_episodes(folder, tmp_path) ->
     (other / 'meta.json').write_text(meta.replace('5.0', '10.0'))
     with pytest.raises(InputError, match='all of one rate'):
         Demonstrations([folder, other], (TASK,))
+
+
+def test_next_grips_are_where_the_gripper_closes_and_opens() -> None:
+    opening = np.array([80, 80, 50, 50, 50, 80, 80, 50]) * 1e-3
+    tcp = np.zeros((8, 1, 10), np.float32)
+    tcp[:, 0, 0] = np.arange(8)
+    closes, opens = next_grips(tcp, opening)[:, 0, :, 0].T
+    np.testing.assert_array_equal(closes, [1, 1, 6, 6, 6, 6, 6, np.nan])
+    np.testing.assert_array_equal(opens, [4, 4, 4, 4, 4, np.nan, np.nan, np.nan])
 
 
 def test_dynamics_of_another_codec_are_not_carried_on(folder, tmp_path) -> None:
