@@ -6,10 +6,12 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from fourdgen_ros.core.camera import pointmap, resize_view
@@ -54,23 +56,8 @@ class TinyGenerator:
         Raises InputError when the folder, a file or the shapes in it are wrong.
         """
         folder = Path(folder)
-        for part in ('codec', 'dynamics'):
-            file = folder / part / 'diffusion_pytorch_model.safetensors'
-            if not file.is_file():
-                raise InputError(f'checkpoint {folder}', expected=f'{part}/{file.name}',
-                                 got='no such file',
-                                 hint='Weights are loaded from safetensors only: train them with '
-                                      '`fourdgen train` or point to a folder that has them.')
-        try:
-            codec = FrameCodec.from_pretrained(folder / 'codec', use_safetensors=True,
-                                               low_cpu_mem_usage=False)
-            dynamics = LatentDynamics.from_pretrained(folder / 'dynamics', use_safetensors=True,
-                                                      low_cpu_mem_usage=False)
-            scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / 'scheduler')
-        except Exception as error:  # diffusers and safetensors raise many kinds
-            raise InputError(f'checkpoint {folder}', expected='weights that fit config.json',
-                             got=f'{type(error).__name__}: {error}',
-                             hint='The file is damaged or belongs to another version.') from error
+        codec, dynamics = load_codec(folder), _part(folder, 'dynamics', LatentDynamics)
+        scheduler = _part(folder, 'scheduler', FlowMatchEulerDiscreteScheduler)
         return cls(codec.to(device), dynamics.to(device), scheduler)
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -185,6 +172,30 @@ class TinyGenerator:
             cameras=tuple(v.camera for v in views), stamp=observation.stamp, generator=self.name,
             frame_id=observation.reference.frame_id, seed=seed, steps=steps,
             clamp_ratio=float(too_far.mean()))
+
+
+def load_codec(folder: Path) -> FrameCodec:
+    """The codec alone of a folder that `TinyGenerator.from_pretrained` reads; raises as that."""
+    return _part(folder, 'codec', FrameCodec)
+
+
+def _part(folder: Path, name: str, kind: type) -> Any:
+    """A network, from safetensors only, or the scheduler of a checkpoint."""
+    arguments = {}
+    if issubclass(kind, ModelMixin):
+        arguments = {'use_safetensors': True, 'low_cpu_mem_usage': False}
+        file = folder / name / 'diffusion_pytorch_model.safetensors'
+        if not file.is_file():
+            raise InputError(f'checkpoint {folder}', expected=f'{name}/{file.name}',
+                             got='no such file',
+                             hint='Weights are loaded from safetensors only: train them with '
+                                  '`fourdgen train` or point to a folder that has them.')
+    try:
+        return kind.from_pretrained(folder / name, **arguments)
+    except Exception as error:  # diffusers and safetensors raise many kinds
+        raise InputError(f'checkpoint {folder}', expected='weights that fit config.json',
+                         got=f'{type(error).__name__}: {error}',
+                         hint='The file is damaged or belongs to another version.') from error
 
 
 class _Clock:

@@ -20,7 +20,7 @@ from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.generator.codec import DecodedFrame, FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics, Prediction
 from fourdgen_ros.generator.sampling import sample_future
-from fourdgen_ros.generator.tiny import TinyGenerator
+from fourdgen_ros.generator.tiny import TinyGenerator, load_codec
 from fourdgen_ros.training.dataset import CodecBatch, Demonstrations, DynamicsBatch, task_names
 from fourdgen_ros.training.loop import LoopConfig, train
 from fourdgen_ros.training.losses import codec_loss, flow_weight, gripper_measures
@@ -282,12 +282,12 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
     torch.manual_seed(seed)
     tasks = task_names(data_folders)
     codec, dynamics = FrameCodec(), LatentDynamics(tasks=tasks, cross_view=cross_view)
-    if init is not None or init_codec is not None:
-        start = TinyGenerator.from_pretrained(init_codec if init is None else init)
-        codec = start.codec.requires_grad_(True)
-        if init is not None:
-            dynamics = start.dynamics.requires_grad_(True)
-            dynamics.add_tasks(tasks)
+    if init is not None:
+        start = TinyGenerator.from_pretrained(init)
+        codec, dynamics = (part.requires_grad_(True) for part in (start.codec, start.dynamics))
+        dynamics.add_tasks(tasks)
+    elif init_codec is not None:
+        codec = load_codec(init_codec)
     data = Demonstrations(data_folders, tuple(dynamics.config.tasks), limit=episodes)
     log.info('%d episodes', len(data.episodes))
     measures = {'codec': train_codec(
