@@ -49,8 +49,8 @@ class PutSpatulaOnTable:
 
     name = 'PutSpatulaOnTable'
     cameras: ClassVar = {
-        'cam_left': CameraPose((1.17, 0.53, 0.78), (0.48, 0.02, 0.18), np.radians(45.0)),
-        'cam_right': CameraPose((1.17, -0.47, 0.78), (0.48, 0.02, 0.18), np.radians(45.0)),
+        'cam_left': CameraPose((0.88, 0.85, 0.55), (0.50, 0.02, 0.20), np.radians(45.0)),
+        'cam_right': CameraPose((1.15, -0.52, 0.66), (0.50, 0.02, 0.20), np.radians(45.0)),
     }
     shell = Shell((0.50, 0.0, 0.17), (-1.5, 1.5))
     start_box = ((0.36, -0.28, 0.33), (0.60, 0.28, 0.45))

@@ -25,13 +25,14 @@ CROCK_RADIUS, CROCK_HEIGHT = 0.042, 0.12  # m, inside
 _ENDS = np.array([[0.0, 0.0, -HALF_LENGTH], [0.0, 0.0, HALF_LENGTH]])
 _GRIP = 0.082  # m from the middle towards the handle's end
 _OUTSIDE = 0.006  # m of the TCP off the handle's axis: fingertips stay clear of the table
-_TILTS = np.radians([32.0, 40.0, 24.0])  # of the approach towards the blade
+_TILTS = np.radians([24.0, 32.0, 40.0])  # of the approach towards the blade
 _STEEP = -0.25  # greatest vertical part of the approach's direction
 _BEFORE = 0.10  # m before the grasp
 _CLEAR = 0.36  # m, height of the TCP that passes over the spatula
-_LIFT = 0.025  # m of the lower end over crock or table on the way
+_LOW = 0.30  # m, of a TCP that may be in the way of the spatula
+_LIFT = 0.05  # m of the lower end over crock or table on the way
 _BESIDE = 0.05  # m from the crock at which the lower end no longer needs lifting over it
-_HOVER = 0.07  # m over the mat before going down
+_HOVER = 0.10  # m over the mat before going down
 _THERE = 0.03, np.radians(12.0)  # m and rad off the place over the mat that need no leg
 _DROP = 0.003  # m under the handle when it is let go
 _BACK = 0.15  # m from the handle to where the arm rests
@@ -49,7 +50,7 @@ def plan(cell: Cell, laid: bool) -> list[Leg]:
         return _leave(cell)
     if held(cell):
         return choice.best(cell, _carries(cell, cell.tcp_pose()), 'spatula', sealed=False)
-    return choice.best(cell, _fetches(cell), 'spatula', sealed=False)
+    return choice.best(cell, _fetches(cell), 'spatula', sealed=False) or _withdraw(cell)
 
 
 def ends(cell: Cell) -> Array:
@@ -80,6 +81,15 @@ def _leave(cell: Cell) -> list[Leg]:
     return legs
 
 
+def _withdraw(cell: Cell) -> list[Leg]:
+    """Let go and make room above, where the spatula may lean on the hand."""
+    tcp = cell.tcp_pose()
+    if tcp[2, 3] > _LOW:
+        return []
+    return [Leg(tcp, MAX_OPENING, hold=_OPEN_TIME),
+            Leg(_raised(tcp, _CLEAR - tcp[2, 3]), MAX_OPENING)]
+
+
 def _carries(cell: Cell, tcp: Array) -> Iterator[list[Leg]]:
     """Ways to the mat with the spatula in the hand as it is between `tcp` and the spatula now; it
     may lie there in two directions."""
@@ -92,7 +102,7 @@ def _carries(cell: Cell, tcp: Array) -> Iterator[list[Leg]]:
         hover, down = _raised(place, _HOVER), _raised(place, _DROP)
         legs = []
         if rise > 0.0:
-            legs.append(Leg(_raised(tcp, rise), 0.0, blend=True, holds_true=stays))
+            legs.append(Leg(_raised(tcp, rise), 0.0, holds_true=stays))
         if not _over(tcp, hover):
             legs.append(Leg(hover, 0.0, blend=True, holds_true=stays))
         legs.append(Leg(down, 0.0, speed=0.15, holds_true=stays))
