@@ -49,8 +49,8 @@ class PutSpatulaOnTable:
 
     name = 'PutSpatulaOnTable'
     cameras: ClassVar = {
-        'cam_left': CameraPose((1.05, 0.62, 0.50), (0.50, 0.02, 0.22), np.radians(42.0)),
-        'cam_right': CameraPose((0.92, -0.58, 0.52), (0.50, 0.04, 0.22), np.radians(45.0)),
+        'cam_left': CameraPose((1.13, 0.70, 0.56), (0.51, 0.06, 0.18), np.radians(44.0)),
+        'cam_right': CameraPose((0.98, -0.62, 0.56), (0.50, 0.03, 0.20), np.radians(45.0)),
     }
     shell = Shell((0.50, 0.0, 0.17), (-1.5, 1.5))
     start_box = ((0.36, -0.28, 0.33), (0.60, 0.28, 0.45))
