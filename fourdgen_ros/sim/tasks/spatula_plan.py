@@ -44,8 +44,8 @@ _REACH = (0.25, 0.75, 0.45)  # m: x from, x to, |y| up to
 
 
 def plan(cell: Cell, laid: bool) -> list[Leg]:
-    """Legs from the state of the cell to the spatula on the mat and the arm above it; none when
-    the handle is out of reach."""
+    """Legs from the state of the cell to the spatula on the mat and the arm above it; where there
+    is no way, up and out of the way; none when the handle is out of reach from there too."""
     if laid:
         return _leave(cell)
     if held(cell):
