@@ -87,3 +87,22 @@ def carton(half: NDArray[np.float64]) -> tuple[Mesh, NDArray[np.float64]]:
             places.append((strip[int(a > 0.0)], (1.0 - b) / 2.0))
         faces += [(4 * k, 4 * k + 1, 4 * k + 2), (4 * k, 4 * k + 2, 4 * k + 3)]
     return (np.array(vertices), np.array(faces, np.int32)), np.array(places)
+
+
+def loft(sections: NDArray[np.float64], sectors: int = 24) -> Mesh:
+    """A closed surface through rounded rectangles along z: rows (z, half size in x, half size in
+    y), with z rising."""
+    t = np.arange(sectors) * (2.0 * np.pi / sectors)
+    outline = np.column_stack([np.sign(f) * np.abs(f) ** 0.4 for f in (np.cos(t), np.sin(t))])
+    rings = [np.column_stack([outline * (x, y), np.full(sectors, z)]) for z, x, y in sections]
+    ends = [[0.0, 0.0, sections[0, 0]], [0.0, 0.0, sections[-1, 0]]]
+    first, last = len(sections) * sectors, len(sections) * sectors + 1
+    top = first - sectors
+    faces = []
+    for i in range(sectors):
+        j = (i + 1) % sectors
+        faces += [(first, j, i), (last, top + i, top + j)]
+        for low in range(0, top, sectors):
+            high = low + sectors
+            faces += [(low + i, low + j, high + j), (low + i, high + j, high + i)]
+    return np.concatenate([*rings, ends]), np.array(faces, np.int32)

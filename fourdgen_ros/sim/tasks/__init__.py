@@ -7,9 +7,10 @@ from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.sim.tasks.apple import PlaceAppleFromBowlIntoBin
 from fourdgen_ros.sim.tasks.base import Task
 from fourdgen_ros.sim.tasks.cereal import StoreCerealBoxUnderShelf
+from fourdgen_ros.sim.tasks.spatula import PutSpatulaOnTable
 
 TASKS: dict[str, Task] = {task.name: task for task in (
-    PlaceAppleFromBowlIntoBin(), StoreCerealBoxUnderShelf())}
+    PlaceAppleFromBowlIntoBin(), StoreCerealBoxUnderShelf(), PutSpatulaOnTable())}
 
 
 def load_task(name: str) -> Task:
