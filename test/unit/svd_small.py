@@ -19,7 +19,7 @@ SMALL = Architecture(
               cross_attention_dim=32, addition_time_embed_dim=8,
               projection_class_embeddings_input_dim=24),
     vae=dict(down_block_types=('DownEncoderBlock2D',) * 3, block_out_channels=(32, 32, 32),
-             layers_per_block=1, latent_channels=4),
+             layers_per_block=2, latent_channels=4),
     image_encoder=dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2,
                        num_attention_heads=2, image_size=28, patch_size=14, projection_dim=32),
     cross_view=dict(heads=2, head_dim=16),

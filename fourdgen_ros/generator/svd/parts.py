@@ -39,8 +39,8 @@ class SvdConfig:
     """What the networks were trained for.
 
     Images of height x width px; `frames` generated frames, `dt` s apart; the `tasks` it knows, of
-    which it cannot be told one; default `steps` and `guidance` of `sample`; see `image_tokens` for `clip_by`,
-    `LatentCodec` for `quantised_targets` and `Condition` for `ids`.
+    which it cannot be told one; default `steps` and `guidance` of `sample`; see `image_tokens` for
+    `clip_by`, `LatentCodec` for `quantised_targets` and `Condition` for `ids`.
     """
 
     tasks: tuple[str, ...]
