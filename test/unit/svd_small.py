@@ -8,6 +8,7 @@ import torch
 
 from fourdgen_ros.core.types import Observation, RgbdView
 from fourdgen_ros.generator.svd import parts
+from fourdgen_ros.generator.svd.conditioning import Condition
 from fourdgen_ros.generator.svd.generator import Svd4dgenGenerator
 from fourdgen_ros.generator.svd.parts import Architecture, Parts, SvdConfig
 
@@ -21,7 +22,8 @@ SMALL = Architecture(
     vae=dict(down_block_types=('DownEncoderBlock2D',) * 3, block_out_channels=(32, 32, 32),
              layers_per_block=2, latent_channels=4),
     image_encoder=dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-                       num_attention_heads=2, image_size=28, patch_size=14, projection_dim=32),
+                       num_attention_heads=2, image_size=28, patch_size=14, projection_dim=32,
+                       hidden_act='gelu'),
     cross_view=dict(heads=2, head_dim=16),
     gripper=dict(block_out_channels=(16, 32), norm_num_groups=8))
 CONFIG = SvdConfig(tasks=(TASK,), height=48, width=64, frames=3, steps=2)
@@ -39,6 +41,12 @@ def small_parts(*, cross_view: float = 0.0) -> Parts:
 
 def small(*, cross_view: float = 0.0, config: SvdConfig = CONFIG) -> Svd4dgenGenerator:
     return Svd4dgenGenerator(small_parts(cross_view=cross_view), config)
+
+
+def random_condition(size: int, views: int) -> Condition:
+    """For latents of 12x16 cells."""
+    return Condition(torch.randn(size, views, 2, 4, 12, 16), torch.randn(size, views, 2, 1, 32),
+                     torch.tensor([6.0, 127.0, 0.02]))
 
 
 def observation(views: int = 2, seed: int = 0) -> Observation:

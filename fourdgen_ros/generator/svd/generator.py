@@ -56,9 +56,13 @@ class Svd4dgenGenerator:
         folder = Path(folder)
         config = SvdConfig.load(folder / parts.CONFIG_FILE)
         generator = cls(parts.load(folder), config)
-        for module in generator._modules():
-            module.to(device)
+        generator.to(device)
         return generator
+
+    def to(self, device: str | torch.device) -> None:
+        """Move every network to `device`."""
+        for module in self._modules():
+            module.to(device)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the folder that `from_pretrained` reads."""

@@ -15,6 +15,8 @@ _CHUNK = 8  # images encoded at a time, for memory
 class LatentCodec(nn.Module):
     """SVD's VAE for colours and a second one for pointmaps, both of images (N, 3, H, W) in -1..1.
 
+    They always compute in float32: in bf16 a point would be off by millimetres.
+
     `quantised_targets`: the latents that are generated passed `quant_conv`, as in diffusers' SVD.
     In the released 4DGen code only those of the condition did.
     """
@@ -41,20 +43,34 @@ class LatentCodec(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images (N, 2, T, 3, H, W) of N videos' latents (N, 2, T, 4, h, w) of `targets`."""
-        decoded = []
-        for modality, vae in enumerate(self.vaes):
-            z = latents[:, modality] / vae.config.scaling_factor
-            decoded.append(torch.stack([vae.decode(video, num_frames=len(video)).sample
-                                        for video in z]))
-        return torch.stack(decoded, dim=1)
+        return torch.stack([torch.stack([
+            self._decoded(vae, video / vae.config.scaling_factor)
+            for video in latents[:, modality]])
+            for modality, vae in enumerate(self.vaes)], dim=1)
+
+    def reconstruct_points(self, images: Tensor) -> Tensor:
+        """What is left of pointmap images (T, 3, H, W) of one video after encoding and decoding."""
+        vae = self.vaes[POINTS]
+        return self._decoded(vae, self._mean(vae, images, self.quantised_targets))
 
     def _encode(self, images: Tensor, quantise: bool) -> Tensor:
         encoded = []
         for modality, vae in enumerate(self.vaes):
             x = images.select(-4, modality)
-            moments = torch.cat([vae.encoder(part) for part in x.flatten(0, -4).split(_CHUNK)])
+            encoded.append(self._mean(vae, x.flatten(0, -4), quantise).unflatten(0, x.shape[:-3]))
+        return torch.stack(encoded, dim=-4)
+
+    @staticmethod
+    def _mean(vae: AutoencoderKLTemporalDecoder, images: Tensor, quantise: bool) -> Tensor:
+        """Mean (N, 4, h, w) of the latents of images (N, 3, H, W)."""
+        with torch.autocast(images.device.type, enabled=False):
+            moments = torch.cat([vae.encoder(part) for part in images.float().split(_CHUNK)])
             if quantise:
                 moments = vae.quant_conv(moments)
-            mean = moments[:, :moments.shape[1] // 2]
-            encoded.append(mean.unflatten(0, x.shape[:-3]))
-        return torch.stack(encoded, dim=-4)
+        return moments[:, :moments.shape[1] // 2]
+
+    @staticmethod
+    def _decoded(vae: AutoencoderKLTemporalDecoder, latents: Tensor) -> Tensor:
+        """Images (T, 3, H, W) of one video's latents (T, 4, h, w)."""
+        with torch.autocast(latents.device.type, enabled=False):
+            return vae.decode(latents.float(), num_frames=len(latents)).sample
