@@ -96,27 +96,35 @@ def test_the_loss_is_that_of_v_and_weighs_the_gripper() -> None:
     assert svd_losses.gripper_cells(mask, 8)[0].sum() == 9
 
 
-def test_every_stage_learns(folder, tmp_path) -> None:
-    g, source = small(config=replace(CONFIG, dt=DT)), clips(folder)
-    rates = {'vae': 1e-3, 'denoiser': 1e-3, 'gripper': 3e-3}
-    loops = {name: LoopConfig(tmp_path / name, steps=steps, minutes=60, learning_rate=rates[name],
-                              warmup=3, validate_every=steps, log_every=steps // 4)
-             for name, steps in (('vae', 24), ('denoiser', 40), ('gripper', 24))}
-    vae = svd.train_pointmap_vae(g, source, loops['vae'])
-    denoiser = svd.train_denoiser(g, source, loops['denoiser'])
-    gripper = svd.train_gripper(g, source, loops['gripper'])
-    assert vae['mm'] > 0.0 and 0.0 <= gripper['iou'] <= 1.0
-    assert np.isfinite([denoiser[name] for name in ('gripper_mm', 'points_mm', 'loss')]).all()
-    for name, share in (('vae', 0.8), ('denoiser', 0.9), ('gripper', 0.8)):
+def test_every_stage_learns(folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(svd, 'VALIDATION_CLIPS', 2)
+    monkeypatch.setattr(svd, 'VALIDATION_STEPS', 1)
+    size = dict(height=24, width=32, frames=2)
+    g, source = small(config=replace(CONFIG, dt=DT, **size)), clips(folder, **size)
+
+    def losses(name: str, stage, steps: int, rate: float) -> tuple[float, float]:
+        """Of the same held-back clips, after the first step and after the last."""
+        for count in (1, steps):
+            measures = stage(g, source, LoopConfig(tmp_path / name, steps=count, minutes=60,
+                                                   learning_rate=rate, warmup=1,
+                                                   precision='no'))
+            assert np.isfinite(list(measures.values())).all()
         rows = [json.loads(r) for r in (tmp_path / name / 'log.jsonl').read_text().splitlines()]
-        losses = [r['loss'] for r in rows if 'loss' in r]
-        assert losses[-1] < share * losses[0], name
+        values = [row['validation']['loss'] for row in rows if 'validation' in row]
+        return values[0], values[-1]
+
+    for name, stage, steps, rate, share in (
+            ('vae', svd.train_pointmap_vae, 12, 3e-3, 0.8),
+            ('denoiser', svd.train_denoiser, 25, 2e-3, 0.8),
+            ('gripper', svd.train_gripper, 12, 3e-3, 0.8)):
+        first, last = losses(name, stage, steps, rate)
+        assert last < share * first, name
     assert any(layer.to_out[0].weight.any() for layer in g.parts.cross_view.layers)
-    future = g.generate(observation(), task=TASK, seed=0)
-    assert future.dt == DT
+    assert g.generate(observation(), task=TASK, seed=0).dt == DT
 
 
-def test_a_preset_is_trained_from_svd_and_carried_on(folder, tmp_path) -> None:
+def test_a_preset_is_trained_from_svd_and_carried_on(folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(svd, 'VALIDATION_CLIPS', 1)
     small(config=replace(CONFIG, dt=DT)).save_pretrained(tmp_path / 'start')
     nothing = dict(vae_minutes=0.0, denoiser_minutes=0.0, gripper_minutes=0.0)
     with pytest.raises(InputError, match='--svd.*--init'):
