@@ -82,8 +82,7 @@ def networks_of(released: dict[str, Tensor], architecture: Architecture) -> Part
 
     Raises InputError for a tensor that is missing, of another shape, or of which nothing is known.
     """
-    with torch.device('meta'):
-        networks = parts.build(architecture)
+    networks = parts.build(architecture, 'meta')
     networks.gripper = None
     positions = networks.image_encoder.vision_model.embeddings
     positions.position_ids = torch.arange(positions.num_positions)[None]  # in no file

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from diffusers import (
     AutoencoderKLTemporalDecoder,
     EulerDiscreteScheduler,
@@ -107,15 +108,19 @@ class Parts:
                 network.save_pretrained(folder / part.name)
 
 
-def build(architecture: Architecture) -> Parts:
-    """Networks with random weights, and SVD's scheduler."""
+def build(architecture: Architecture, device: str = 'cpu') -> Parts:
+    """Networks with random weights on `device`, which may be torch's meta, and SVD's scheduler."""
     clip = _transformers()
-    unet = UNetSpatioTemporalConditionModel(**architecture.unet)
-    vaes = [AutoencoderKLTemporalDecoder(**architecture.vae) for _ in range(2)]
-    encoder = clip.CLIPVisionModelWithProjection(
-        clip.CLIPVisionConfig(**architecture.image_encoder))
-    return Parts(unet, *vaes, encoder, new_cross_view(unet, **architecture.cross_view),
-                 svd_scheduler(), new_gripper(**architecture.gripper))
+    with torch.device(device):
+        unet = UNetSpatioTemporalConditionModel(**architecture.unet)
+        vaes = [AutoencoderKLTemporalDecoder(**architecture.vae) for _ in range(2)]
+        encoder = clip.CLIPVisionModelWithProjection(
+            clip.CLIPVisionConfig(**architecture.image_encoder))
+        cross_view = new_cross_view(unet, **architecture.cross_view)
+        gripper = new_gripper(**architecture.gripper)
+    for module in (unet, *vaes):
+        module.to(device)  # diffusers makes some of their weights on the CPU all the same
+    return Parts(unet, *vaes, encoder, cross_view, svd_scheduler(), gripper)
 
 
 def new_cross_view(unet: UNetSpatioTemporalConditionModel, **options: Any) -> CrossViewAttention:
