@@ -28,7 +28,7 @@ class LoopConfig:
 
     `minutes` counts in all, check-points included, over however many starts. The loop ends at
     `steps` or `minutes`, whichever comes first; the learning rate falls with the share done of the
-    one that is nearer to its end. `precision` is Accelerate's: bf16, or no for float32.
+    one that is nearer to its end.
     """
 
     folder: Path
@@ -40,7 +40,6 @@ class LoopConfig:
     seed: int = 0
     validate_every: int = 500
     log_every: int = 50
-    precision: str = 'bf16'
 
 
 def train(model: nn.Module, config: LoopConfig,
@@ -55,7 +54,7 @@ def train(model: nn.Module, config: LoopConfig,
     TrainingError when the loss is not finite. Curves: `log.jsonl`, and TensorBoard's in
     `folder`/tensorboard.
     """
-    accelerator = Accelerator(mixed_precision=config.precision, log_with='tensorboard',
+    accelerator = Accelerator(mixed_precision='bf16', log_with='tensorboard',
                               project_dir=config.folder)
     accelerator.init_trackers('tensorboard')
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate,

@@ -224,7 +224,7 @@ def train_preset(data_folder: Path, out: Path, *, svd: str | None = None, init: 
 
     def stage(name: str, minutes: float, rate: float) -> LoopConfig:
         return LoopConfig(out / name, steps=1_000_000, minutes=minutes, learning_rate=rate,
-                          seed=seed, precision=precision(device))
+                          seed=seed)
 
     measures = {'vae_pointmap': train_pointmap_vae(
         generator, clips, stage('vae_pointmap', vae_minutes, LEARNING_RATE))}
@@ -235,11 +235,6 @@ def train_preset(data_folder: Path, out: Path, *, svd: str | None = None, init: 
         generator, clips, stage('gripper', gripper_minutes, GRIPPER_RATE))
     generator.save_pretrained(out / 'preset')
     return measures
-
-
-def precision(device: torch.device) -> str:
-    """In bf16, gradients of 3-D convolutions are not finite on CPUs (torch 2.13)."""
-    return 'bf16' if device.type == 'cuda' else 'no'
 
 
 def _draws(clips: Clips, config: LoopConfig, count: int) -> list[Video]:

@@ -32,7 +32,7 @@ def diffusion_loss(v: Tensor, network_input: Tensor, clean: Tensor, sigma: Tenso
     v (EDM with sigma_data 1).
     """
     level = sigma[:, None, None, None, None, None, None]
-    error = (clean_of(v.float(), network_input, level) - clean).square()
+    error = (clean_of(v, network_input, level) - clean).square()
     weight = (level**2 + 1.0) / level**2 + GRIPPER_WEIGHT * gripper[:, :, None, :, None]
     parts = (error * weight).mean((0, 3, 4, 5, 6)).sum(0)
     loss = parts[COLOUR] + POINTS_WEIGHT * parts[POINTS]

@@ -106,17 +106,16 @@ def test_every_stage_learns(folder, tmp_path, monkeypatch) -> None:
         """Of the same held-back clips, after the first step and after the last."""
         for count in (1, steps):
             measures = stage(g, source, LoopConfig(tmp_path / name, steps=count, minutes=60,
-                                                   learning_rate=rate, warmup=1,
-                                                   precision='no'))
+                                                   learning_rate=rate, warmup=1))
             assert np.isfinite(list(measures.values())).all()
         rows = [json.loads(r) for r in (tmp_path / name / 'log.jsonl').read_text().splitlines()]
         values = [row['validation']['loss'] for row in rows if 'validation' in row]
         return values[0], values[-1]
 
     for name, stage, steps, rate, share in (
-            ('vae', svd.train_pointmap_vae, 12, 3e-3, 0.8),
-            ('denoiser', svd.train_denoiser, 25, 2e-3, 0.8),
-            ('gripper', svd.train_gripper, 12, 3e-3, 0.8)):
+            ('vae', svd.train_pointmap_vae, 8, 3e-3, 0.9),
+            ('denoiser', svd.train_denoiser, 16, 3e-3, 0.9),
+            ('gripper', svd.train_gripper, 8, 5e-3, 0.9)):
         first, last = losses(name, stage, steps, rate)
         assert last < share * first, name
     assert any(layer.to_out[0].weight.any() for layer in g.parts.cross_view.layers)

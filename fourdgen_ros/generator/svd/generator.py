@@ -84,12 +84,9 @@ class Svd4dgenGenerator:
         clock.lap('prepare')
 
         # 2. Denoise colours and pointmaps of all views together
-        device = self.parts.unet.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda'):
-            latents = sample(
-                self.denoiser, self.parts.scheduler, condition, frames=self.config.frames,
-                steps=steps, guidance=self.config.guidance,
-                generator=torch.Generator().manual_seed(seed))[0]
+        latents = sample(
+            self.denoiser, self.parts.scheduler, condition, frames=self.config.frames, steps=steps,
+            guidance=self.config.guidance, generator=torch.Generator().manual_seed(seed))[0]
         clock.lap('denoise')
 
         # 3. Decode; the points of every view are in the reference view's frame

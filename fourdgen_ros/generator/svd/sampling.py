@@ -53,9 +53,9 @@ def sample(denoiser: MultiViewDenoiser, scheduler: EulerDiscreteScheduler, condi
     for timestep in scheduler.timesteps:
         given = scheduler.scale_model_input(x, timestep)
         time = timestep.expand(b)
-        out = denoiser(given, time, condition).float()
+        out = denoiser(given, time, condition)
         if guidance != (1.0, 1.0):
-            free = denoiser(given, time, condition.dropped()).float()
+            free = denoiser(given, time, condition.dropped())
             out = free + ramp * (out - free)
         x = scheduler.step(out, timestep, x, return_dict=False)[0]
     return x

@@ -17,6 +17,8 @@ class MultiViewDenoiser(nn.Module):
 
     The reference view (0) is denoised alone. In the decoder, both modalities of every other view
     attend to the features of the reference's pointmap, frame by frame, as in the released code.
+    It computes in bf16 on a GPU and in float32 on a CPU, where the gradients of 3-D convolutions
+    are not finite in bf16 (torch 2.13).
     """
 
     def __init__(self, unet: UNetSpatioTemporalConditionModel,
@@ -30,6 +32,11 @@ class MultiViewDenoiser(nn.Module):
 
         `time` (B,) is what SVD calls its continuous time step, a quarter of the logarithm of sigma.
         """
+        with torch.autocast('cuda' if noisy.is_cuda else 'cpu', torch.bfloat16,
+                            enabled=noisy.is_cuda):
+            return self._denoise(noisy, time, condition).float()
+
+    def _denoise(self, noisy: Tensor, time: Tensor, condition: Condition) -> Tensor:
         still = condition.latents[:, :, :, None].expand(-1, -1, -1, noisy.shape[3], -1, -1, -1)
         x = torch.cat([noisy, still.to(noisy.dtype)], dim=4)
         reference, seen = self._run(x[:, :1], time, condition.image[:, :1], condition.ids, None)
