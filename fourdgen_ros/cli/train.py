@@ -66,8 +66,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tiny(args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    from fourdgen_ros.core.errors import InputError
     from fourdgen_ros.training.tiny import train_preset
 
+    if args.svd is not None:
+        raise InputError('--svd', expected='--preset svd-4dgen', got='--preset tiny')
     return train_preset(
         args.data, args.out, codec_minutes=args.codec_minutes, init=args.init,
         init_codec=args.init_codec, dynamics_minutes=args.dynamics_minutes,

@@ -80,14 +80,16 @@ def video_of(clips: ClipBatch) -> Video:
 class Clips:
     """Draws the videos that a preset is trained on from a data set."""
 
-    def __init__(self, data: Demonstrations, config: SvdConfig, device: torch.device) -> None:
-        self.training, self.held = split(data)
-        self._data, self._config, self._device = data, config, device
-        self._stride = data.stride(config.dt)
+    def __init__(self, data: Demonstrations, config: SvdConfig, stride: int,
+                 device: torch.device) -> None:
+        """`stride` is in records from frame to frame."""
+        self._training, self._held = split(data)
+        self._data, self._config, self._stride = data, config, stride
+        self._device = device
 
     def draw(self, rng: np.random.Generator, size: int, *, held: bool = False) -> Video:
         """Random videos of the training episodes, or of those that are held back."""
-        clips = self._data.clip_batch(rng, size, self.held if held else self.training,
+        clips = self._data.clip_batch(rng, size, self._held if held else self._training,
                                       self._config.frames, self._stride)
         return video_of(fit(clips.to(self._device), self._config.height, self._config.width))
 
@@ -195,8 +197,9 @@ def train_preset(data_folder: Path, out: Path, *, svd: str | None = None, init: 
 
     Starts from SVD in diffusers' layout, a folder or the name of a hub repository, or from the
     svd-4dgen preset in folder `init`. `size` is (height, width) in px of the images, by default the
-    preset's own or 256x320; `checkpointing` spares memory for time. Raises InputError for data or
-    weights that do not fit, or when it is not told one start.
+    preset's own or 256x320; `checkpointing` spares memory for time. The time between frames is the
+    preset's own, or with SVD that of `dt_of`. Raises InputError for data or weights that do not
+    fit, or when it is not told one start.
     """
     if (svd is None) == (init is None):
         raise InputError('start of the training', expected='SVD weights or a preset, one of them',
@@ -205,7 +208,7 @@ def train_preset(data_folder: Path, out: Path, *, svd: str | None = None, init: 
     torch.manual_seed(seed)
     task = read_meta(data_folder)['task']
     if init is None:
-        networks, config = parts.load_svd(svd), SvdConfig(tasks=(task,))
+        networks, config = parts.load_svd(svd), SvdConfig(tasks=(task,), dt=dt_of(data_folder))
     else:
         start = Svd4dgenGenerator.from_pretrained(init)
         networks, config = start.parts, replace(start.config, tasks=(task,))
@@ -220,7 +223,10 @@ def train_preset(data_folder: Path, out: Path, *, svd: str | None = None, init: 
         networks.unet.enable_gradient_checkpointing()
     data = Demonstrations(data_folder, (task,), limit=episodes)
     log.info('%d episodes', len(data.episodes))
-    clips = Clips(data, config, device)
+    # The gripper network sees frames one by one: what time lies between them does not matter.
+    near = max(1, round(config.dt * data.rate))
+    stride = data.stride(config.dt) if denoiser_minutes > 0 else near
+    clips = Clips(data, config, stride, device)
 
     def stage(name: str, minutes: float, rate: float) -> LoopConfig:
         return LoopConfig(out / name, steps=1_000_000, minutes=minutes, learning_rate=rate,
@@ -235,6 +241,12 @@ def train_preset(data_folder: Path, out: Path, *, svd: str | None = None, init: 
         generator, clips, stage('gripper', gripper_minutes, GRIPPER_RATE))
     generator.save_pretrained(out / 'preset')
     return measures
+
+
+def dt_of(data_folder: Path) -> float:
+    """Seconds between frames that the data set has and that come near the paper's half second."""
+    rate = float(read_meta(data_folder)['rate_hz'])
+    return max(1, round(SvdConfig.dt * rate)) / rate
 
 
 def _draws(clips: Clips, config: LoopConfig, count: int) -> list[Video]:

@@ -52,7 +52,8 @@ def folder(tmp_path_factory):
 
 def clips(folder, **changes) -> svd.Clips:
     config = replace(CONFIG, dt=DT, **changes)
-    return svd.Clips(Demonstrations(folder, (TASK,)), config, torch.device('cpu'))
+    data = Demonstrations(folder, (TASK,))
+    return svd.Clips(data, config, data.stride(DT), torch.device('cpu'))
 
 
 def test_targets_are_in_the_reference_frame_and_the_condition_in_its_own(folder) -> None:
@@ -136,8 +137,13 @@ def test_a_preset_is_trained_from_svd_and_carried_on(folder, tmp_path, monkeypat
     (tmp_path / 'out' / 'denoiser' / 'codec.sha256').write_text('0')
     with pytest.raises(InputError, match='another one, whose latents'):
         svd.train_preset(folder, tmp_path / 'out', init=tmp_path / 'start', **nothing)
+    svd.train_preset(folder, tmp_path / 'other', svd=str(tmp_path / 'start'), size=(48, 64),
+                     **nothing)
+    assert load_generator(tmp_path / 'other' / 'preset').config.dt == DT
+    small().save_pretrained(tmp_path / 'half')
     with pytest.raises(InputError, match='multiple of 2 Hz; got 5 Hz'):
-        svd.train_preset(folder, tmp_path / 'other', svd=str(tmp_path / 'start'), **nothing)
+        svd.train_preset(folder, tmp_path / 'half_out', init=tmp_path / 'half',
+                         **{**nothing, 'denoiser_minutes': 1.0})
 
 
 def test_checkpointing_gives_the_same_gradients() -> None:

@@ -185,7 +185,7 @@ def _guarded(what: str, read: Callable[[], Parts]) -> Parts:
         return read()
     except Exception as error:  # diffusers, transformers and safetensors raise many kinds
         raise InputError(what, expected='weights of an SVD model in diffusers\' layout',
-                         got=f'{type(error).__name__}: {error}',
+                         got=f'{type(error).__name__}: {str(error).splitlines()[0]}',
                          hint='Something is missing, damaged, not licensed to you on the hub, or '
                               'belongs to another version.') from error
 
