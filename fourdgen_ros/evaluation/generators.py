@@ -63,5 +63,7 @@ def fingerprint(name: str) -> str:
         return ''
     digest = hashlib.sha256()
     for file in sorted(folder.rglob('*.safetensors')):
-        digest.update(file.read_bytes())
+        with file.open('rb') as stream:
+            while part := stream.read(2**24):
+                digest.update(part)
     return digest.hexdigest()[:12]
