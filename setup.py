@@ -44,6 +44,7 @@ setup(
     extras_require={
         'motion': requirements('motion'),
         'sim': requirements('sim'),
+        'svd': requirements('svd'),
         'train': requirements('train'),
         'dev': requirements('dev'),
     },

@@ -6,13 +6,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from fourdgen_ros.cli import options
+
 HELP = 'train a generator on demonstrations'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = ('Train the codec, then the dynamics. A run that was stopped goes on '
-                          'where it was when started again with the same --out.')
-    parser.add_argument('--preset', choices=['tiny'], default='tiny')
+    parser.description = (
+        'Train the codec, then what moves its latents: the dynamics of tiny, the U-Net of '
+        'svd-4dgen. A run that was stopped goes on where it was when started again with the same '
+        '--out.')
+    parser.add_argument('--preset', choices=['tiny', 'svd-4dgen'], default='tiny')
     parser.add_argument('--data', type=Path, required=True, nargs='+', metavar='DIR',
                         help='folders made by `fourdgen collect`, one or more a task')
     parser.add_argument('--out', type=Path, required=True,
@@ -20,17 +24,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start = parser.add_mutually_exclusive_group()
     start.add_argument('--init', type=Path,
                        help='start from this preset instead of random weights')
-    start.add_argument('--init-codec', type=Path,
-                       help='start from the codec of this preset, the dynamics from random weights')
-    parser.add_argument('--codec-minutes', type=float, default=60.0)
-    parser.add_argument('--dynamics-minutes', type=float, default=60.0)
+    start.add_argument('--init-codec', type=Path, help='tiny: start from the codec of this preset, '
+                                                       'the dynamics from random weights')
+    start.add_argument('--svd', metavar='SVD', help='svd-4dgen: start from these SVD weights, a '
+                                                    'folder or a repository of the hub')
+    parser.add_argument('--codec-minutes', type=float, default=60.0,
+                        help='of the codec; svd-4dgen: of the pointmap VAE (%(default)s)')
+    parser.add_argument('--dynamics-minutes', type=float, default=60.0,
+                        help='of the dynamics; svd-4dgen: of the U-Net (%(default)s)')
+    parser.add_argument('--gripper-minutes', type=float, default=10.0,
+                        help='svd-4dgen: of the network that finds the gripper (%(default)s)')
+    parser.add_argument('--size', type=options.positive, nargs=2, metavar=('HEIGHT', 'WIDTH'),
+                        help='svd-4dgen: pixels of the images (256 320, or as in --init)')
+    parser.add_argument('--batch', type=options.positive, default=1,
+                        help='svd-4dgen: samples a step (%(default)s)')
+    parser.add_argument('--gradient-checkpointing', action='store_true',
+                        help='svd-4dgen: less memory for more time')
     parser.add_argument('--episodes', type=int, help='use only the first episodes of each')
     parser.add_argument('--threads', type=int, help='torch threads (default: torch decides)')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--no-cross-view', action='store_true',
-                        help='the ablation: views do not see each other')
+                        help='tiny: the ablation: views do not see each other')
     parser.add_argument('--compile', action='store_true',
-                        help='torch.compile: two minutes at the start, a quarter less a step')
+                        help='tiny: torch.compile: two minutes at the start, a quarter less a step')
     parser.add_argument('--json', type=Path, help='write the validation measures here')
 
 
@@ -40,18 +56,36 @@ def run(args: argparse.Namespace) -> int:
 
     import torch
 
-    from fourdgen_ros.training.tiny import train_preset
-
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(message)s')
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    measures = train_preset(
-        args.data, args.out, codec_minutes=args.codec_minutes, init=args.init,
-        init_codec=args.init_codec, dynamics_minutes=args.dynamics_minutes,
-        episodes=args.episodes, seed=args.seed, cross_view=not args.no_cross_view,
-        compile_model=args.compile)
+    measures = _svd_4dgen(args) if args.preset == 'svd-4dgen' else _tiny(args)
     text = json.dumps(measures, indent=2)
     print(text)
     if args.json is not None:
         args.json.write_text(text + '\n')
     return 0
+
+
+def _tiny(args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    from fourdgen_ros.core.errors import InputError
+    from fourdgen_ros.training.tiny import train_preset
+
+    if args.svd is not None:
+        raise InputError('--svd', expected='--preset svd-4dgen', got='--preset tiny')
+    return train_preset(
+        args.data, args.out, codec_minutes=args.codec_minutes, init=args.init,
+        init_codec=args.init_codec, dynamics_minutes=args.dynamics_minutes,
+        episodes=args.episodes, seed=args.seed, cross_view=not args.no_cross_view,
+        compile_model=args.compile)
+
+
+def _svd_4dgen(args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    from fourdgen_ros.training.svd import train_preset
+
+    return train_preset(
+        args.data, args.out, svd=args.svd, init=args.init,
+        size=None if args.size is None else tuple(args.size), vae_minutes=args.codec_minutes,
+        denoiser_minutes=args.dynamics_minutes, gripper_minutes=args.gripper_minutes,
+        batch=args.batch, checkpointing=args.gradient_checkpointing, episodes=args.episodes,
+        seed=args.seed)

@@ -40,6 +40,14 @@ def apply(T: Array, points: NDArray) -> NDArray:
     return points @ R.T + t
 
 
+def align(source: Array, target: Array) -> Array:
+    """Least-squares rigid (4, 4) that maps source (n, 3) onto target (n, 3) (Kabsch)."""
+    cs, ct = source.mean(0), target.mean(0)
+    U, _, Vt = np.linalg.svd((target - ct).T @ (source - cs))
+    R = U @ np.diag([1.0, 1.0, np.linalg.det(U @ Vt)]) @ Vt
+    return make(R, ct - R @ cs)
+
+
 def hat(w: Array) -> Array:
     """Skew-symmetric (3, 3) of a (3,) vector."""
     return np.array([[0.0, -w[2], w[1]], [w[2], 0.0, -w[0]], [-w[1], w[0], 0.0]])

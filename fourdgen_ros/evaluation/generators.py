@@ -41,9 +41,9 @@ def load_generator(name: str, state: Callable[[], CellState] | None = None) -> G
     """
     folder = model_folder(name)
     if folder is not None:
-        from fourdgen_ros.generator.tiny import TinyGenerator
+        from fourdgen_ros.generator.load import load_generator as load_folder
 
-        return TinyGenerator.from_pretrained(folder)
+        return load_folder(folder)
     if state is None:
         raise InputError(f'generator {name!r}', expected='a simulated cell, whose state it copies',
                          got='images only', hint='Use another generator, or --from-cell.')
@@ -63,5 +63,7 @@ def fingerprint(name: str) -> str:
         return ''
     digest = hashlib.sha256()
     for file in sorted(folder.rglob('*.safetensors')):
-        digest.update(file.read_bytes())
+        with file.open('rb') as stream:
+            while part := stream.read(2**24):
+                digest.update(part)
     return digest.hexdigest()[:12]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,15 @@ from torch import Tensor
 from fourdgen_ros.core.camera import pointmap, resize_view
 from fourdgen_ros.core.errors import GenerationError, InputError
 from fourdgen_ros.core.types import Future, Observation, RgbdView
+from fourdgen_ros.generator.checks import require_depth, require_steps
 from fourdgen_ros.generator.codec import FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics, pose_from_9d
 from fourdgen_ros.generator.layers import DEPTH_RANGE, frame_tensor, rays
 from fourdgen_ros.generator.sampling import sample_future
+from fourdgen_ros.generator.timing import Laps
 from fourdgen_ros.generator.tool import agreed_tool
 
 DEFAULT_STEPS = 4
-MIN_VALID_DEPTH = 0.2  # share of the pixels of a view
 # The codec decodes what is too far as the far end of DEPTH_RANGE; this close to it is invalid.
 FAR_MARGIN = 0.1  # m
 
@@ -72,7 +72,7 @@ class TinyGenerator:
                  steps: int | None = None) -> Future:
         """See `Generator.generate`."""
         # 1. Check and prepare the inputs
-        clock = _Clock()
+        clock = Laps()
         steps = DEFAULT_STEPS if steps is None else steps
         self._check(observation, task, steps)
         height, width = self.codec.config.height, self.codec.config.width
@@ -131,21 +131,12 @@ class TinyGenerator:
         if task not in self.dynamics.config.tasks:
             raise InputError('task', expected=f'one of {list(self.dynamics.config.tasks)}',
                              got=repr(task), hint='The checkpoint was not trained on it.')
-        if steps < 1:
-            raise InputError('steps', expected='at least 1', got=str(steps))
         limit = self.dynamics.config.max_views
         if len(observation.views) > limit:
             raise InputError('observation', expected=f'at most {limit} views',
                              got=str(len(observation.views)))
-        lo, hi = DEPTH_RANGE
-        for view in observation.views:
-            with np.errstate(invalid='ignore'):
-                share = float(((view.depth >= lo) & (view.depth <= hi)).mean())
-            if share < MIN_VALID_DEPTH:
-                raise InputError(f'depth of camera {view.camera!r}',
-                                 expected=f'at least {MIN_VALID_DEPTH:.0%} of pixels between {lo} '
-                                          f'and {hi} m', got=f'{share:.1%}',
-                                 hint='Is the depth stream aligned, in metres, and not covered?')
+        require_steps(steps)
+        require_depth(observation, DEPTH_RANGE)
 
     def _assemble(self, observation: Observation, views: list[RgbdView], colour: Tensor,
                   points: Tensor, metres: Tensor, mask: Tensor, R: Tensor, p: Tensor, seed: int,
@@ -196,16 +187,3 @@ def _part(folder: Path, name: str, kind: type) -> Any:
         raise InputError(f'checkpoint {folder}', expected='weights that fit config.json',
                          got=f'{type(error).__name__}: {error}',
                          hint='The file is damaged or belongs to another version.') from error
-
-
-class _Clock:
-    """Seconds of named steps in order."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name] = now - self._last
-        self._last = now

@@ -84,13 +84,13 @@ class GeneratorNode(StageNode):
         backend = self.parameter(
             'generator', 'tiny', 'the generator: tiny (a model) or oracle (simulated cell only: '
                                  'rolls the scripted expert ahead)', choices=('tiny', 'oracle'))
-        model = self.parameter('model', '', 'folder of the model; empty: the bundled one')
+        model = self.parameter('model', '',
+                               'folder of the model, of any preset; empty: the bundled one')
         if backend == 'oracle':
             return self._oracle()
-        from fourdgen_ros.generator.tiny import TinyGenerator
+        from fourdgen_ros.generator.load import load_generator
 
-        return TinyGenerator.from_pretrained(
-            model if model else share_directory() / 'models' / 'tiny')
+        return load_generator(model if model else share_directory() / 'models' / 'tiny')
 
     def _oracle(self) -> Generator:
         from fourdgen_ros.sim.cell import CellState

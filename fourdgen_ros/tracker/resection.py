@@ -99,16 +99,8 @@ def three_point_poses(X: Array, unit_rays: Array) -> list[Array]:
         if u <= 0 or square <= 0:
             continue
         distances = np.sqrt(b2 / square) * np.array([1.0, u, v])
-        poses.append(_align(X, distances[:, None] * unit_rays))
+        poses.append(se3.align(X, distances[:, None] * unit_rays))
     return poses
-
-
-def _align(source: Array, target: Array) -> Array:
-    """Least-squares rigid (4, 4) that maps source (n, 3) onto target (n, 3) (Kabsch)."""
-    cs, ct = source.mean(0), target.mean(0)
-    U, _, Vt = np.linalg.svd((target - ct).T @ (source - cs))
-    R = U @ np.diag([1.0, 1.0, np.linalg.det(U @ Vt)]) @ Vt
-    return se3.make(R, ct - R @ cs)
 
 
 def _reprojection_errors(X: Array, rays: Array, T_cam_ref: Array) -> Array:

@@ -98,6 +98,22 @@ class DynamicsBatch(_Batch):
     task: Tensor
 
 
+@dataclass
+class ClipBatch(_Batch):
+    """Clips of an observation (frame 0) and the T frames that follow.
+
+    colour (B, V, 1 + T, 3, H, W) in -1..1; depth (B, V, 1 + T, H, W) m, NaN where invalid; gripper
+    (B, V, 1 + T, H, W) 0 or 1; K (B, V, 3, 3); camera (B, V, 9), the views' poses in the reference
+    frame, see `pose_from_9d`.
+    """
+
+    colour: Tensor
+    depth: Tensor
+    gripper: Tensor
+    K: Tensor
+    camera: Tensor
+
+
 class Demonstrations:
     """Data sets in memory, the episodes of each in the order of their seeds.
 
@@ -112,19 +128,27 @@ class Demonstrations:
         self.sets: list[range] = []
         rates = {}
         for folder in folders:
-            meta, files = _index(folder)
+            meta, files = read_meta(folder), sorted(folder.glob('episode_*.npz'))[:limit]
             if meta['task'] not in tasks:
                 raise InputError(f'data set {folder}', expected=f'a task of {tasks}',
                                  got=meta['task'])
             task, begin = tasks.index(meta['task']), len(self.episodes)
             with ThreadPoolExecutor(_THREADS) as pool:
-                self.episodes += pool.map(lambda f, task=task: _load(f, task), files[:limit])
+                self.episodes += pool.map(lambda f, task=task: _load(f, task), files)
             self.sets.append(range(begin, len(self.episodes)))
             rates[str(folder)] = float(meta['rate_hz'])
         if len(set(rates.values())) != 1:
             raise InputError('data sets', expected='at least one, all of one rate',
                              got=f'{rates} Hz', hint='Collect them with one version.')
         self.rate = next(iter(rates.values()))
+
+    def stride(self, dt: float) -> int:
+        """Records that lie `dt` s apart; raises InputError when that is no whole number."""
+        stride = round(dt * self.rate)
+        if stride < 1 or abs(stride - dt * self.rate) > 1e-3:
+            raise InputError('rate of the data set', expected=f'a multiple of {1.0 / dt:g} Hz',
+                             got=f'{self.rate:g} Hz')
+        return stride
 
     def codec_batch(self, rng: np.random.Generator, size: int, episodes: Sequence[int],
                     reach: int) -> CodecBatch:
@@ -157,6 +181,24 @@ class Demonstrations:
             gripper=torch.from_numpy(np.stack(gripper)).float(),
             tcp=torch.from_numpy(np.stack(tcp)), K=k)
 
+    def clip_batch(self, rng: np.random.Generator, size: int, episodes: Sequence[int],
+                   frames: int, stride: int) -> ClipBatch:
+        """Clips at random starts; frames as of `dynamics_batch`."""
+        rgb, depth, gripper, K, camera = [], [], [], [], []
+        for i in rng.choice(episodes, size):
+            e = self.episodes[int(i)]
+            t0 = int(rng.integers(len(e) - 1))
+            times = np.minimum(t0 + stride * np.arange(frames + 1), len(e) - 1)
+            for values, source in ((rgb, e.rgb), (depth, e.depth), (gripper, e.gripper)):
+                values.append(source[times].swapaxes(0, 1))
+            K.append(e.K)
+            camera.append(e.camera)
+        colour = torch.from_numpy(np.stack(rgb)).movedim(-1, -3).float() / 127.5 - 1.0
+        return ClipBatch(
+            colour=colour, depth=_metres(depth),
+            gripper=torch.from_numpy(np.stack(gripper)).float(),
+            K=torch.from_numpy(np.stack(K)).float(), camera=torch.from_numpy(np.stack(camera)))
+
     def dynamics_batch(self, rng: np.random.Generator, size: int, episodes: Sequence[int],
                        frames: int, stride: int) -> DynamicsBatch:
         """Random starts with the `frames` frames that follow, `stride` records apart; the future
@@ -183,6 +225,20 @@ class Demonstrations:
             frame0=frame0.view(b, v, *frame0.shape[1:]), index=np.stack(index),
             tcp=torch.from_numpy(np.stack(tcp)), camera=torch.from_numpy(np.stack(camera)),
             keyframes=torch.from_numpy(np.stack(keyframes)), task=torch.tensor(task))
+
+
+def read_meta(folder: Path) -> dict:
+    """What `meta.json` says of a data set; raises InputError when the folder is none."""
+    meta_file = folder / 'meta.json'
+    count = len(list(folder.glob('episode_*.npz')))
+    if not meta_file.is_file() or not count:
+        raise InputError(f'data set {folder}', expected='meta.json and episode_*.npz',
+                         got=f'{count} episodes', hint='Make one: fourdgen collect --out DIR.')
+    meta = json.loads(meta_file.read_text())
+    if meta.get('format') != FORMAT:
+        raise InputError(f'data set {folder}', expected=f'format {FORMAT}',
+                         got=str(meta.get('format')), hint='Collect it again.')
+    return meta
 
 
 def tcp_vectors(T_base_camera: NDArray[np.float64], tcp: NDArray[np.float64],
@@ -224,22 +280,7 @@ def _metres(depth: list[NDArray[np.uint16]]) -> Tensor:
 
 def task_names(folders: Sequence[Path]) -> tuple[str, ...]:
     """The tasks of data sets, each once, in their order. Raises InputError as `Demonstrations`."""
-    return tuple(dict.fromkeys(_index(folder)[0]['task'] for folder in folders))
-
-
-def _index(folder: Path) -> tuple[dict, list[Path]]:
-    """Description and episode files of a data set."""
-    meta_file = folder / 'meta.json'
-    files = sorted(folder.glob('episode_*.npz'))
-    if not meta_file.is_file() or not files:
-        raise InputError(f'data set {folder}', expected='meta.json and episode_*.npz',
-                         got=f'{len(files)} episodes',
-                         hint='Make one: fourdgen collect --out DIR.')
-    meta = json.loads(meta_file.read_text())
-    if meta.get('format') != FORMAT:
-        raise InputError(f'data set {folder}', expected=f'format {FORMAT}',
-                         got=str(meta.get('format')), hint='Collect it again.')
-    return meta, files
+    return tuple(dict.fromkeys(read_meta(folder)['task'] for folder in folders))
 
 
 def _load(file: Path, task: int) -> Episode:

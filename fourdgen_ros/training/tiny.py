@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,6 +20,7 @@ from fourdgen_ros.generator.codec import DecodedFrame, FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics, Prediction
 from fourdgen_ros.generator.sampling import sample_future
 from fourdgen_ros.generator.tiny import TinyGenerator, load_codec
+from fourdgen_ros.training.binding import bind
 from fourdgen_ros.training.dataset import CodecBatch, Demonstrations, DynamicsBatch, task_names
 from fourdgen_ros.training.loop import LoopConfig, train
 from fourdgen_ros.training.losses import codec_loss, flow_weight, gripper_measures
@@ -183,11 +183,7 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
     dynamics.to(device, memory_format=torch.channels_last)
     latents = encode_all(codec, data)
     frames = dynamics.config.frames
-    stride = round(dynamics.config.dt * data.rate)
-    if stride < 1 or abs(stride - dynamics.config.dt * data.rate) > 1e-3:
-        raise InputError('rate of the data set',
-                         expected=f'a multiple of {1.0 / dynamics.config.dt:g} Hz',
-                         got=f'{data.rate:g} Hz')
+    stride = data.stride(dynamics.config.dt)
     flat = torch.cat([latents[i].flatten(0, 1) for i in training])
     dynamics.latent_mean.copy_(flat.mean(0))
     dynamics.latent_std.copy_(flat.std(0).clamp_min(1e-3))
@@ -293,7 +289,7 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
     measures = {'codec': train_codec(
         codec, data, LoopConfig(out / 'codec', steps=1_000_000, minutes=codec_minutes, seed=seed),
         compile_model=compile_model)}
-    _bind(out / 'dynamics', codec)
+    bind(out / 'dynamics', codec)
     measures['dynamics'] = train_dynamics(
         dynamics, codec, data,
         LoopConfig(out / 'dynamics', steps=1_000_000, minutes=dynamics_minutes, seed=seed),
@@ -302,21 +298,3 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
         preset = TinyGenerator(codec, dynamics, FlowMatchEulerDiscreteScheduler())
         preset.save_pretrained(out / 'preset')
     return measures
-
-
-def _bind(folder: Path, codec: FrameCodec) -> None:
-    """Tie the check-points in `folder` to the codec whose latents they know.
-
-    Raises InputError when they were trained on another one.
-    """
-    digest = hashlib.sha256()
-    for tensor in codec.state_dict().values():
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    mark, name = folder / 'codec.sha256', digest.hexdigest()
-    if mark.is_file() and mark.read_text() != name:
-        raise InputError(f'check-points in {folder}', expected='dynamics of the present codec',
-                         got='dynamics of another one, whose latents mean something else',
-                         hint='The codec was trained further: remove that folder and start again.')
-    folder.mkdir(parents=True, exist_ok=True)
-    if PartialState().is_main_process:
-        mark.write_text(name)

@@ -77,3 +77,9 @@ def test_a_check_that_fails_names_the_next_step(optional: bool, verdict: str) ->
     finding = checks.examine(checks.Check('thing', probe, 'Install it.', optional=optional))
     assert (finding.verdict, finding.found, finding.next) == (
         verdict, 'No module named thing', 'Install it.')
+
+
+def test_svd_weights_are_of_one_preset_only(tmp_path, capsys: pytest.CaptureFixture) -> None:
+    arguments = ['train', '--data', str(tmp_path), '--out', str(tmp_path), '--svd', 'x']
+    assert cli.main(arguments) == 1
+    assert '--svd; expected --preset svd-4dgen; got --preset tiny' in capsys.readouterr().err

@@ -16,6 +16,7 @@ from fourdgen_ros.core.errors import InputError, TrainingError
 from fourdgen_ros.generator.codec import FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics
 from fourdgen_ros.training import tiny
+from fourdgen_ros.training.binding import bind
 from fourdgen_ros.training.dataset import Demonstrations, next_grips, task_names
 from fourdgen_ros.training.loop import LoopConfig, train
 
@@ -169,9 +170,9 @@ def test_next_grips_are_where_the_gripper_closes_and_opens() -> None:
 
 def test_dynamics_of_another_codec_are_not_carried_on(folder, tmp_path) -> None:
     codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
-    tiny._bind(tmp_path / 'dynamics', codec)
-    tiny._bind(tmp_path / 'dynamics', codec)
+    bind(tmp_path / 'dynamics', codec)
+    bind(tmp_path / 'dynamics', codec)
     with torch.no_grad():
         codec.head[0].bias += 1.0
     with pytest.raises(InputError, match='remove that folder'):
-        tiny._bind(tmp_path / 'dynamics', codec)
+        bind(tmp_path / 'dynamics', codec)

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training of a scaled-down svd-4dgen on a few synthetic episodes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip('transformers', reason="pip install 'fourdgen_ros[svd]'")
+
+from fourdgen_ros.core import se3
+from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.generator.load import load_generator
+from fourdgen_ros.generator.svd import pointmaps
+from fourdgen_ros.training import svd, svd_losses
+from fourdgen_ros.training.dataset import Demonstrations
+from fourdgen_ros.training.loop import LoopConfig
+from fourdgen_ros.training.resize import fit
+
+from .svd_small import CONFIG, TASK, observation, random_condition, small
+
+T_REF_OTHER = se3.exp(np.array([0.2, 0.0, 0.1, 0.0, 0.3, 0.0]))
+K = np.array([[60.0, 0.0, 31.5], [0.0, 60.0, 23.5], [0.0, 0.0, 1.0]])
+DT = 0.4  # s; 2 records at 5 Hz
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Three episodes of a bright square (the gripper) that moves over a grey plane."""
+    out = tmp_path_factory.mktemp('demonstrations')
+    T, V, H, W = 12, 2, 48, 64
+    for i in range(3):
+        rgb = np.full((T, V, H, W, 3), 90, np.uint8)
+        depth = np.full((T, V, H, W), 9000, np.uint16)
+        depth[:, :, :4] = 0
+        gripper = np.zeros((T, V, H, W), bool)
+        for t in range(T):
+            at = 4 + 3 * t + i
+            region = np.s_[t, :, 10:26, at:at + 14]
+            rgb[region], depth[region], gripper[region] = 230, 7000, True
+        np.savez(out / f'episode_{i:06d}.npz', rgb=rgb, depth=depth, gripper=gripper,
+                 tcp=np.tile(np.eye(4), (T, 1, 1)), opening=np.full(T, 0.08),
+                 K=np.tile(K, (V, 1, 1)), T_base_camera=np.stack([np.eye(4), T_REF_OTHER]))
+    (out / 'meta.json').write_text(json.dumps(
+        {'format': 'fourdgen-episodes-1', 'task': TASK, 'rate_hz': 5.0}))
+    return out
+
+
+def clips(folder, **changes) -> svd.Clips:
+    config = replace(CONFIG, dt=DT, **changes)
+    data = Demonstrations([folder], (TASK,))
+    return svd.Clips(data, config, data.stride(DT), torch.device('cpu'))
+
+
+def test_targets_are_in_the_reference_frame_and_the_condition_in_its_own(folder) -> None:
+    video = clips(folder).draw(np.random.default_rng(0), 2)
+    assert video.images.shape == (2, 2, 3, 2, 3, 48, 64)
+    assert not video.valid[:, :, :, :4].any() and video.valid[:, :, :, 4:].all()
+    plane = ~(video.gripper[0, 1, 0] > 0.5)
+    plane[:4] = False
+    moved = se3.apply(se3.inverse(T_REF_OTHER), video.points[0, 1, 0][plane].numpy())
+    np.testing.assert_allclose(moved[:, 2], 0.9, atol=1e-4)
+    assert torch.isin((1e4 * video.points0[0, 1, 4:, :, 2]).round(),
+                      torch.tensor([7000.0, 9000.0])).all()
+    fill = pointmaps.decode(video.images[0, 1, 0, 1])[:4]
+    torch.testing.assert_close(fill, torch.zeros_like(fill), atol=1e-6, rtol=0)
+
+
+def test_clips_are_cut_and_resized_with_their_cameras(folder) -> None:
+    data = Demonstrations([folder], (TASK,))
+    raw = data.clip_batch(np.random.default_rng(0), 1, range(1), 2, 1)
+    small_clips = fit(raw, 24, 24)
+    assert small_clips.colour.shape == (1, 2, 3, 3, 24, 24)
+    assert set(small_clips.depth[~small_clips.depth.isnan()].unique().tolist()) <= set(
+        raw.depth[~raw.depth.isnan()].unique().tolist())
+    np.testing.assert_allclose(small_clips.K[0, 0], [[30, 0, 11.5], [0, 30, 11.5], [0, 0, 1]])
+
+
+def test_the_loss_is_that_of_v_and_weighs_the_gripper() -> None:
+    clean, noise = torch.randn(2, 2, 2, 3, 4, 6, 8), torch.randn(2, 2, 2, 3, 4, 6, 8)
+    sigma = torch.tensor([0.3, 20.0])
+    level = sigma[:, None, None, None, None, None, None]
+    given = (clean + level * noise) / (level**2 + 1).sqrt()
+    true = (level * clean - noise) / -(level**2 + 1).sqrt()
+    nothing = torch.zeros(2, 2, 3, 6, 8)
+    off = true + 0.1
+    assert svd_losses.diffusion_loss(true, given, clean, sigma, nothing)[0] < 1e-6
+    value = svd_losses.diffusion_loss(off, given, clean, sigma, nothing)[0]
+    assert float(value) == pytest.approx(4 * 0.01, rel=1e-3)
+    assert svd_losses.diffusion_loss(off, given, clean, sigma, nothing + 1.0)[0] > value
+    mask = torch.zeros(1, 48, 64)
+    mask[0, 20, 20] = 1.0
+    assert svd_losses.gripper_cells(mask, 8)[0].sum() == 9
+
+
+def test_every_stage_learns(folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(svd, 'VALIDATION_CLIPS', 1)
+    monkeypatch.setattr(svd, 'VALIDATION_STEPS', 1)
+    size = dict(height=24, width=32, frames=2)
+    g, source = small(config=replace(CONFIG, dt=DT, **size)), clips(folder, **size)
+
+    def losses(name: str, stage, steps: int, rate: float) -> tuple[float, float]:
+        """Of the same held-back clips, after the first step and after the last."""
+        for count in (1, steps):
+            measures = stage(g, source, LoopConfig(tmp_path / name, steps=count, minutes=60,
+                                                   learning_rate=rate, warmup=1))
+            assert np.isfinite(list(measures.values())).all()
+        rows = [json.loads(r) for r in (tmp_path / name / 'log.jsonl').read_text().splitlines()]
+        values = [row['validation']['loss'] for row in rows if 'validation' in row]
+        return values[0], values[-1]
+
+    for name, stage, steps, rate, share in (
+            ('vae', svd.train_pointmap_vae, 5, 5e-3, 0.95),
+            ('denoiser', svd.train_denoiser, 10, 5e-3, 0.95),
+            ('gripper', svd.train_gripper, 5, 1e-2, 0.95)):
+        first, last = losses(name, stage, steps, rate)
+        assert last < share * first, name
+    assert any(layer.to_out[0].weight.any() for layer in g.parts.cross_view.layers)
+    assert g.generate(observation(), task=TASK, seed=0).dt == DT
+
+
+def test_a_preset_is_trained_from_svd_and_carried_on(folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(svd, 'VALIDATION_CLIPS', 1)
+    small(config=replace(CONFIG, dt=DT)).save_pretrained(tmp_path / 'start')
+    nothing = dict(vae_minutes=0.0, denoiser_minutes=0.0, gripper_minutes=0.0)
+    with pytest.raises(InputError, match='--svd.*--init'):
+        svd.train_preset([folder], tmp_path / 'out', **nothing)
+    measures = svd.train_preset([folder], tmp_path / 'out', init=tmp_path / 'start', size=(32, 48),
+                                checkpointing=True, **nothing)
+    assert set(measures) == {'vae_pointmap', 'denoiser', 'gripper'}
+    made = load_generator(tmp_path / 'out' / 'preset')
+    assert (made.config.height, made.config.width) == (32, 48)
+    (tmp_path / 'out' / 'denoiser' / 'codec.sha256').write_text('0')
+    with pytest.raises(InputError, match='another one, whose latents'):
+        svd.train_preset([folder], tmp_path / 'out', init=tmp_path / 'start', **nothing)
+    svd.train_preset([folder], tmp_path / 'other', svd=str(tmp_path / 'start'), size=(48, 64),
+                     **nothing)
+    assert load_generator(tmp_path / 'other' / 'preset').config.dt == DT
+    small().save_pretrained(tmp_path / 'half')
+    with pytest.raises(InputError, match='multiple of 2 Hz; got 5 Hz'):
+        svd.train_preset([folder], tmp_path / 'half_out', init=tmp_path / 'half',
+                         **{**nothing, 'denoiser_minutes': 1.0})
+
+
+def test_checkpointing_gives_the_same_gradients() -> None:
+    g = small(cross_view=0.5)
+    g.denoiser.requires_grad_(True)
+    torch.manual_seed(0)
+    x, c = torch.randn(1, 2, 2, 3, 4, 12, 16), random_condition(1, 2)
+    gradients = []
+    for checkpointing in (False, True):
+        if checkpointing:
+            g.parts.unet.enable_gradient_checkpointing()
+            g.denoiser.train()
+        g.denoiser.zero_grad()
+        g.denoiser(x, torch.zeros(1), c).square().mean().backward()
+        gradients.append(g.parts.unet.conv_in.weight.grad.clone())
+    torch.testing.assert_close(*gradients, atol=1e-6, rtol=1e-4)
