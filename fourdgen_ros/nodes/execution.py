@@ -23,15 +23,16 @@ from fourdgen_ros.core.paths import share_directory
 from fourdgen_ros.core.types import GripperCommand, JointTrajectory, MotionPlan
 from fourdgen_ros.motion.base import Planner
 from fourdgen_ros.motion.modes import ExecutionMode, LedgerError, PlanLedger, Refusal
-from fourdgen_ros.motion.robot import RobotConfig
+from fourdgen_ros.motion.robot import GRIPPER_ACTIONS, RobotConfig
 from fourdgen_ros.motion.safety import CheckError, SafetyLimits, check_start
 from fourdgen_ros.motion.watchdog import Watchdog
 from fourdgen_ros.msg import MotionPlan as MotionPlanMsg
 from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.actions import POLL, ActionError, CanceledError, Goal, Worker, serve_action
 from fourdgen_ros.nodes.base import ERROR, OK, StageNode, Status, run_node
-from fourdgen_ros.nodes.controllers import GRIPPER_ACTIONS, Controllers, RejectedError
+from fourdgen_ros.nodes.controllers import Controllers, RejectedError
 from fourdgen_ros.nodes.joints import Joints
+from fourdgen_ros.nodes.planners import make_planner
 from fourdgen_ros.nodes.qos import LATCHED, SENSOR, qos_events
 from fourdgen_ros.srv import ConfirmPlan
 
@@ -57,7 +58,7 @@ class ExecutionNode(StageNode):
     """The only node that moves the robot."""
 
     def __init__(self, planner: Planner | None = None, **options: Any) -> None:
-        """Start; `planner` overrides the embedded one."""
+        """Start; `planner` overrides the one of the parameters."""
         super().__init__('execution', **options)
         name = self.parameter('robot', 'panda', 'robot: the name of a file in config/robots')
         self._robot = RobotConfig.from_yaml(
@@ -79,7 +80,8 @@ class ExecutionNode(StageNode):
         self._stop_requested = False
         self._executing = threading.Event()
         self._worker = Worker()
-        self._planner = planner if planner is not None else self._embedded()
+        self._planner = planner if planner is not None else make_planner(
+            self, self._robot, self._limits)
         self._controllers = self._make_controllers()
         self._joints = Joints(self, self._robot.joints,
                               lambda: self._watchdog.joint_states(time.monotonic_ns()))
@@ -105,19 +107,17 @@ class ExecutionNode(StageNode):
                      busy=Result.BUSY)
         self.report('execution', self._status)
 
-    def _embedded(self) -> Planner:
-        from fourdgen_ros.motion.embedded import EmbeddedPlanner
-
-        return EmbeddedPlanner(self._robot, self._limits)
-
     def _make_controllers(self) -> Controllers:
-        arm = self.parameter('arm_action', 'panda_arm_controller/follow_joint_trajectory',
+        names = self._robot.controllers
+        arm = self.parameter('arm_action', names.arm_action,
                              'FollowJointTrajectory action of the arm controller')
-        gripper = self.parameter('gripper_action', 'panda_hand_controller/gripper_cmd',
+        gripper = self.parameter('gripper_action', names.gripper_action,
                                  'action of the gripper controller')
         gripper_type = self.parameter(
-            'gripper_action_type', GRIPPER_ACTIONS[0],
+            'gripper_action_type', names.gripper_action_type,
             'type of the gripper action, of control_msgs', choices=GRIPPER_ACTIONS)
+        execute = self.parameter('execute_action', '', 'action of move_group that passes arm '
+                                 'motions on; empty: they go to arm_action directly')
         factor = self.parameter('time_factor', 1.5, 'an arm motion may take this many times its '
                                 'duration ...', low=1.0, high=10.0)
         margin = self.parameter('time_margin', 3.0, '... and this much more [s]',
@@ -126,8 +126,8 @@ class ExecutionNode(StageNode):
                                  low=0.1, high=60.0)
         return Controllers(
             self, arm_action=arm, gripper_action=gripper, gripper_type=gripper_type,
-            fingers=self._robot.finger_joints, time_factor=factor, time_margin=margin,
-            gripper_timeout=timeout)
+            robot=self._robot, time_factor=factor, time_margin=margin, gripper_timeout=timeout,
+            execute_action=execute)
 
     # --- planning -----------------------------------------------------------------------------
 
@@ -143,7 +143,7 @@ class ExecutionNode(StageNode):
         frames = goal.request.frames if goal.request.frames > 0 else None
         goal.feedback(stage='plan')
         plan = self._worker.run(goal, lambda: self._planner.plan(
-            trajectory, joints, float(fingers.sum()), frames=frames,
+            trajectory, joints, self._robot.opening_at(fingers), frames=frames,
             now_ns=self.get_clock().now().nanoseconds, steady_ns=time.monotonic_ns()))
         self._ledger.register(plan)
         result.plan = conversions.motion_plan_to_msg(
