@@ -64,7 +64,7 @@ class MoveGroup:
         # The matrix of a difference replaces the whole one, hence the one that is there, changed.
         matrix = _allow(msg, scene.allowed_collision_matrix, boxes)
         world = msg.PlanningSceneWorld(
-            collision_objects=[self._collision_object(box, frame) for box in boxes])
+            collision_objects=[collision_object(msg, box, frame) for box in boxes])
         difference = msg.PlanningScene(is_diff=True, world=world,
                                        robot_state=msg.RobotState(is_diff=True))
         if matrix is not None:
@@ -132,12 +132,6 @@ class MoveGroup:
         return self._msgs.msg.RobotState(
             is_diff=True, joint_state=JointState(name=list(joints), position=q.tolist()))
 
-    def _collision_object(self, box: SceneBox, frame: str) -> Any:
-        kind = self._msgs.msg.CollisionObject
-        return kind(
-            header=conversions.header(0, frame), id=box.name, operation=kind.ADD,
-            pose=_at(box.position), primitives=[_box(box.size)], primitive_poses=[_at((0, 0, 0))])
-
     def _within(self, workspace: Workspace, link: str, frame: str) -> Any:
         """Constraints: the TCP stays in the workspace. None where all of its sides are open."""
         msg = self._msgs.msg
@@ -151,6 +145,14 @@ class MoveGroup:
         return msg.Constraints(name='workspace', position_constraints=[msg.PositionConstraint(
             header=conversions.header(0, frame), link_name=link, constraint_region=region,
             weight=1.0)])
+
+
+def collision_object(msg: Any, box: SceneBox, frame: str) -> Any:
+    """Message of an obstacle; `msg` is moveit_msgs.msg."""
+    kind = msg.CollisionObject
+    return kind(header=conversions.header(0, frame), id=box.name, operation=kind.ADD,
+                pose=_at(box.position), primitives=[_box(box.size)],
+                primitive_poses=[_at((0.0, 0.0, 0.0))])
 
 
 def _allow(msg: Any, matrix: Any, boxes: tuple[SceneBox, ...]) -> Any:

@@ -15,30 +15,40 @@ from fourdgen_ros.motion.safety import SafetyLimits
 from fourdgen_ros.nodes.base import StageNode
 from fourdgen_ros.nodes.qos import LATCHED
 
-PLANNERS = ('embedded', 'move_group')
+PLANNERS = ('embedded', 'move_group', 'moveit_py')
 
 
 def make_planner(node: StageNode, robot: RobotConfig, limits: SafetyLimits) -> Planner:
     """Declare the parameters of planning and build the planner that they name."""
     kind = node.parameter(
         'planner', PLANNERS[0], 'embedded: in this process, for robots with URDF and SRDF in their '
-        'file; move_group: a running move_group', choices=PLANNERS)
+        'file; move_group: a running move_group; moveit_py: MoveItPy in a process of its own',
+        choices=PLANNERS)
     timeout = node.parameter('moveit_timeout', 5.0, 'for one answer of MoveIt, and for the topic '
                              'robot_description [s]', low=0.1, high=120.0)
     max_step = node.parameter('moveit_max_step', 0.01, 'greatest distance between two inverse '
                               'kinematics of MoveIt [m]', low=0.001, high=0.05)
+    params_file = node.parameter('moveit_params_file', '', 'YAML file with the parameters of '
+                                 'MoveItPy; for planner moveit_py')
     if kind == 'embedded':
         from fourdgen_ros.motion.embedded import EmbeddedPlanner
 
         return EmbeddedPlanner(robot, limits)
     from fourdgen_ros.motion.moveit import MoveItPlanner
-    from fourdgen_ros.nodes.move_group import MoveGroup
 
-    moveit = MoveGroup(node, timeout=timeout)
     urdf = (robot.urdf.read_text() if robot.urdf is not None
             else robot_description(node, timeout))
-    return MoveItPlanner(robot, limits, moveit=moveit, max_step=max_step,
-                         kinematics=ForwardKinematics(robot, urdf))
+    kinematics = ForwardKinematics(robot, urdf)
+    if kind == 'move_group':
+        from fourdgen_ros.nodes.move_group import MoveGroup
+
+        moveit = MoveGroup(node, timeout=timeout)
+    else:
+        from fourdgen_ros.nodes.moveit_py import MoveItPyProcess
+        from fourdgen_ros.nodes.moveit_py_worker import WorkerOptions
+
+        moveit = MoveItPyProcess(WorkerOptions(params_file=params_file), timeout=timeout)
+    return MoveItPlanner(robot, limits, moveit=moveit, max_step=max_step, kinematics=kinematics)
 
 
 def robot_description(node: StageNode, timeout: float) -> str:

@@ -41,14 +41,16 @@ RESAMPLED = 0.1  # s between points, as upstream's time law has it
 
 
 class MoveGroupServer(StageNode):
-    """Plans with roboplan. `change(response)` lets a path be wrong; `blocked(q)` adds obstacles."""
+    """Plans with roboplan. `change(response)` lets a path be wrong; `blocked(q)` adds obstacles;
+    `reach` is the share of the waypoints that it gets to.
+    """
 
     def __init__(self) -> None:
         super().__init__('move_group')
         self.requests: list[GetCartesianPath.Request] = []
         self.scenes: list[Any] = []
         self.executed: list[Any] = []
-        self.states = 0
+        self.reach = 1.0
         self.change: Callable[[GetCartesianPath.Response], None] = lambda response: None
         self.blocked: Callable[[np.ndarray], bool] = lambda q: False
         self.execute_error: MoveItErrorCodes | None = None
@@ -110,9 +112,10 @@ class MoveGroupServer(StageNode):
         with self._lock:
             poses = np.stack([self._model.fk(q), *map(conversions.pose_to_matrix,
                                                       request.waypoints)])
+            reached = round(self.reach * (len(poses) - 1))
             try:
                 timed = self._follower.follow(
-                    poses, q, variant=0,
+                    poses[:reached + 1], q, variant=0,
                     velocity_scaling=request.max_velocity_scaling_factor or 1.0,
                     acceleration_scaling=request.max_acceleration_scaling_factor or 1.0)
             except PlanningError:
@@ -121,7 +124,7 @@ class MoveGroupServer(StageNode):
         velocity = derivatives(timed.positions, timed.dt)[0]
         every = round(RESAMPLED / timed.dt)
         chosen = sorted({*range(0, len(timed.positions), every), len(timed.positions) - 1})
-        response.fraction = timed.fraction
+        response.fraction = timed.fraction * reached / (len(poses) - 1)
         response.solution.joint_trajectory.joint_names = list(ROBOT.joints)
         response.solution.joint_trajectory.points = [
             JointTrajectoryPoint(
@@ -131,7 +134,6 @@ class MoveGroupServer(StageNode):
         return response
 
     def _valid(self, request: Any, response: Any) -> Any:
-        self.states += 1
         state = dict(zip(request.robot_state.joint_state.name,
                          request.robot_state.joint_state.position, strict=True))
         q = np.array([state[name] for name in ROBOT.joints])

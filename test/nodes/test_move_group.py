@@ -35,6 +35,8 @@ from move_group_server import MoveGroupServer
 
 ROBOT = RobotConfig.named('panda')
 START = RobotModel(ROBOT).fk(HOME)
+END = START.copy()
+END[2, 3] -= 0.05
 PATIENT = 60.0
 
 
@@ -55,7 +57,7 @@ class Cell:
         self.robot = graph.add(Robot())
         self.move_group = graph.add(MoveGroupServer())
         values = {'execution_mode': 'auto', 'heartbeat_timeout': 0.0, 'planner': 'move_group',
-                  'joint_state_timeout': PATIENT, 'moveit_timeout': PATIENT, 'time_margin': 60.0,
+                  'joint_state_timeout': 5.0, 'moveit_timeout': PATIENT, 'time_margin': 60.0,
                   'max_age': 600.0, 'plan_lifetime': 600.0, 'velocity_scaling': 0.5,
                   'acceleration_scaling': 0.5, **values}
         self.node = graph.add(ExecutionNode(**parameters(**values)))
@@ -131,17 +133,16 @@ def test_what_move_group_sees_in_the_way(cell: Cell) -> None:
 
 
 def test_a_part_of_the_path(cell: Cell) -> None:
-    def cut(share: float) -> Callable[[Any], None]:
-        def change(response: Any) -> None:
-            kept = points(response)[:max(2, round(share * len(points(response))))]
-            kept[-1].velocities = [0.0] * 7
-            response.solution.joint_trajectory.points = kept
-            response.fraction = share
-        return change
-
-    result = cell.change(cut(0.2))
+    cell.move_group.reach = 0.8
+    result = cell.plan()
+    assert (result.error_code, result.error_msg) == (0, '')
+    checks = dict(zip(result.plan.check_names, result.plan.check_values, strict=True))
+    assert 'path cut' in checks
+    assert result.plan.frames < 6
+    cell.move_group.reach = 0.3
+    result = cell.plan()
     assert result.error_code == PlanMotion.Result.CHECK_FAILED
-    assert "check 'path fraction'" in result.error_msg
+    assert "check 'path fraction'; expected at least 0.5; got 0.3" in result.error_msg
 
 
 def test_joints_in_another_order(cell: Cell) -> None:
@@ -262,7 +263,7 @@ def test_a_workspace_with_open_sides(graph: Graph) -> None:
     moveit = MoveGroup(graph.client, timeout=PATIENT)
     request = PathRequest(
         group='panda_arm', link='panda_hand_tcp', frame='panda_link0', joints=ROBOT.joints,
-        start=HOME, poses=np.stack([START, START]), max_step=0.01, velocity_scaling=0.1,
+        start=HOME, poses=np.stack([START, END]), max_step=0.01, velocity_scaling=0.1,
         acceleration_scaling=0.1, workspace=Workspace())
     moveit.path(request)
     assert server.requests[0].path_constraints.position_constraints == []
