@@ -24,7 +24,7 @@ def make_planner(node: StageNode, robot: RobotConfig, limits: SafetyLimits) -> P
         'planner', PLANNERS[0], 'embedded: in this process, for robots with URDF and SRDF in their '
         'file; move_group: a running move_group; moveit_py: MoveItPy in a process of its own',
         choices=PLANNERS)
-    timeout = node.parameter('moveit_timeout', 5.0, 'for one answer of MoveIt, and for the topic '
+    timeout = node.parameter('moveit_timeout', 10.0, 'for one answer of MoveIt, and for the topic '
                              'robot_description [s]', low=0.1, high=120.0)
     max_step = node.parameter('moveit_max_step', 0.01, 'greatest distance between two inverse '
                               'kinematics of MoveIt [m]', low=0.001, high=0.05)
