@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,21 @@ from fourdgen_ros.core.errors import InputError, PlanningError
 from fourdgen_ros.motion.base import Contact
 from fourdgen_ros.motion.moveit import PathAnswer, PathRequest
 from fourdgen_ros.motion.robot import SceneBox
-from fourdgen_ros.nodes.moveit_py_worker import WorkerOptions, run
+from fourdgen_ros.nodes.moveit_py_worker import WorkerOptions
 
 Array = NDArray[np.float64]
+WORKER = 'fourdgen_ros.nodes.moveit_py_worker'
 
 
 class MoveItPyProcess:
     """Starts the process and asks it, one question at a time. Thread safe."""
 
     def __init__(self, options: WorkerOptions, *, timeout: float, start_timeout: float = 60.0,
-                 target: Callable[[Connection, WorkerOptions], None] = run) -> None:
+                 worker: str = WORKER) -> None:
         """`timeout` (s) holds for each answer, `start_timeout` until MoveItPy is up.
 
-        `target` runs in the process. Raises InputError when there is no parameter file, and
-        PlanningError when MoveItPy does not start.
+        `worker` is the module that the process runs. Raises InputError when there is no parameter
+        file, and PlanningError when MoveItPy does not start.
         """
         self.name = 'moveit_py'
         if not Path(options.params_file).is_file():
@@ -39,14 +40,18 @@ class MoveItPyProcess:
                 got=repr(options.params_file), hint='docs/robot.md says how to write it.')
         self._timeout = timeout
         self._lock = threading.Lock()
-        # Spawned, not forked: a fork would share rclpy's and DDS's threads and sockets.
-        context = multiprocessing.get_context('spawn')
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=target, args=(theirs, options), daemon=True,
-                                        name='moveit_py')
-        self._process.start()
+        self._connection, theirs = multiprocessing.Pipe()
+        # A new interpreter, not a fork, which would share rclpy's and DDS's threads and sockets; in
+        # a session of its own, so that it ends with its pipe and not before us on Ctrl-C.
+        self._process = subprocess.Popen(
+            [sys.executable, '-m', worker, str(theirs.fileno())], pass_fds=[theirs.fileno()],
+            start_new_session=True)
         theirs.close()
-        self._receive('the start', start_timeout)
+        try:
+            self._ask_for(options, 'the start', start_timeout)
+        except PlanningError:
+            self.close()
+            raise
 
     def update_scene(self, boxes: tuple[SceneBox, ...], frame: str) -> None:
         """See motion/moveit.py."""
@@ -63,18 +68,22 @@ class MoveItPyProcess:
     def close(self) -> None:
         """End the process."""
         self._connection.close()
-        self._process.join(timeout=2.0)
-        if self._process.is_alive():
+        try:
+            self._process.wait(timeout=2.0)
+        except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.join()
+            self._process.wait()
 
     def _ask(self, method: str, *arguments: Any) -> Any:
+        return self._ask_for((method, arguments), method, self._timeout)
+
+    def _ask_for(self, question: Any, what: str, timeout: float) -> Any:
         with self._lock:
             try:
-                self._connection.send((method, arguments))
+                self._connection.send(question)
             except OSError as error:
-                raise self._lost(method) from error
-            return self._receive(method, self._timeout)
+                raise self._lost(what) from error
+            return self._receive(what, timeout)
 
     def _receive(self, what: str, timeout: float) -> Any:
         try:
@@ -92,8 +101,8 @@ class MoveItPyProcess:
         return result
 
     def _lost(self, what: str) -> PlanningError:
-        self._process.join(timeout=1.0)
+        self.close()
         return PlanningError(
             f'moveit_py: {what}', expected='a running process',
-            got=f'one that ended with code {self._process.exitcode}',
+            got=f'one that ended with code {self._process.returncode}',
             hint='See its output above, then start the execution node again.')

@@ -8,7 +8,9 @@ it is deleted, and there may be only one: so it gets a process, and keeps it unt
 from __future__ import annotations
 
 import copy
+import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -174,18 +176,24 @@ def serve(connection: Connection, paths: Any) -> None:
         try:
             answer = True, getattr(paths, method)(*arguments)
         except Exception as error:
-            detail = str(error) if isinstance(error, FourdgenError) else traceback.format_exc()
-            answer = False, detail
+            answer = False, _text(error)
         connection.send(answer)
 
 
-def run(connection: Connection, options: WorkerOptions) -> None:
-    """Entry point of the process."""
+def run(connection: Connection, load: Callable[[WorkerOptions], Any]) -> None:
+    """Read options, answer (True, None) when `load` has made what is asked, and serve it."""
     try:
-        paths = load(options)
+        paths = load(connection.recv())
     except Exception as error:
-        detail = str(error) if isinstance(error, FourdgenError) else traceback.format_exc()
-        connection.send((False, detail))
+        connection.send((False, _text(error)))
         return
     connection.send((True, None))
     serve(connection, paths)
+
+
+def _text(error: Exception) -> str:
+    return str(error) if isinstance(error, FourdgenError) else traceback.format_exc()
+
+
+if __name__ == '__main__':
+    run(Connection(int(sys.argv[1])), load)

@@ -7,6 +7,7 @@ Inverse kinematics is roboplan's and Pinocchio's; nothing of MoveIt runs.
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
@@ -15,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from fourdgen_ros.core import se3
-from fourdgen_ros.core.errors import PlanningError
+from fourdgen_ros.core.errors import MissingDependencyError, PlanningError
 from fourdgen_ros.motion.cartesian import CartesianFollower
 from fourdgen_ros.motion.kinematics import RobotModel
 from fourdgen_ros.motion.robot import RobotConfig
-from fourdgen_ros.nodes.moveit_py_worker import MoveItPyPaths, WorkerOptions, serve
+from fourdgen_ros.nodes.moveit_py_worker import MoveItPyPaths, WorkerOptions, run
 
 ROBOT = RobotConfig.named('panda')
 T_MODEL_BASE = se3.make(np.eye(3), np.array([0.0, 0.0, 0.5]))  # the robot stands on a pedestal
@@ -158,17 +159,18 @@ def fake_paths(options: WorkerOptions) -> tuple[World, MoveItPyPaths]:
     return world, MoveItPyPaths(moveit_py, api, options)
 
 
-def run_fake(connection: Connection, options: WorkerOptions) -> None:
-    """A process like the worker's, with the fakes. `node_name` tells how it ends."""
+def load_fake(options: WorkerOptions) -> MoveItPyPaths:
+    """What `run` serves; `node_name` tells how it goes wrong."""
     if options.node_name == 'fails':
-        connection.send((False, 'no robot_description'))
-        return
+        raise MissingDependencyError('moveit_py', got='no robot_description')
     paths = fake_paths(options)[1]
-    connection.send((True, None))
     if options.node_name == 'dies':
-        connection.recv()
-        os._exit(3)
+        paths.first_contact = lambda joints, path: os._exit(3)
     if options.node_name == 'hangs':
-        connection.recv()
-        connection.recv()  # until the other end closes it
-    serve(connection, paths)
+        paths.first_contact = lambda joints, path: CONNECTION.recv()
+    return paths
+
+
+if __name__ == '__main__':
+    CONNECTION = Connection(int(sys.argv[1]))
+    run(CONNECTION, load_fake)

@@ -64,17 +64,17 @@ class Bench:
     """Robot, execution node and calls."""
 
     def __init__(self, graph: Graph, planner: FixedPlanner, robot: Robot | None = None,
-                 **values: Any) -> None:
+                 robot_name: str = 'panda', **values: Any) -> None:
         self.graph, self.planner = graph, planner
         self.robot = graph.add(robot if robot is not None else Robot())
         self.events = graph.listen(String, 'trajectory_execution_event')
         values = {'execution_mode': 'auto', 'heartbeat_timeout': 0.0,
-                  'joint_state_timeout': PATIENT, **values}
+                  'joint_state_timeout': PATIENT, 'robot': robot_name, **values}
         self.node = graph.add(ExecutionNode(planner, **parameters(**values)))
         assert eventually(lambda: self.joints_age() < 1.0)
 
     def joints_age(self) -> float:
-        return self.node._joints.age(list(FINGERS))
+        return self.node._joints.age(self.robot.config.finger_joints)
 
     def plan(self, **fields: Any) -> Any:
         return self.graph.act(PlanMotion, 'plan_motion', planning_goal(**fields))
@@ -163,6 +163,23 @@ def test_parallel_gripper_command(bench: Any) -> None:
     assert command.name == list(FINGERS)
     assert list(command.position) == [0.015, 0.015]
     assert list(command.effort) == [25.0, 25.0]
+
+
+@pytest.mark.parametrize('action', ['GripperCommand', 'ParallelGripperCommand'])
+def test_a_gripper_whose_joint_turns(bench: Any, action: str) -> None:
+    """Widths stay in m; the joint is commanded and read in rad, and closes as it grows."""
+    b = bench(FixedPlanner(GripperCommand(0.02125, 25.0)), Robot(action, 'ur5e_robotiq_2f85'),
+              robot_name='ur5e_robotiq_2f85', gripper_action_type=action)
+    assert b.execute().error_code == 0
+    assert b.planner.calls[0]['opening'] == pytest.approx(0.085)
+    command = b.robot.gripper_goals[0].command
+    if action == 'GripperCommand':
+        assert (command.position, command.max_effort) == (pytest.approx(0.6), 25.0)
+    else:
+        assert command.name == ['robotiq_85_left_knuckle_joint']
+        assert list(command.position) == [pytest.approx(0.6)]
+    assert eventually(lambda: b.plan().error_code == 0
+                      and b.planner.calls[-1]['opening'] == pytest.approx(0.02125))
 
 
 def test_a_gripper_that_stalls_holds_something(bench: Any) -> None:

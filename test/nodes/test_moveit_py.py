@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_moveit import ROBOT, fake_paths, run_fake
+from fake_moveit import ROBOT, fake_paths
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError, MissingDependencyError, PlanningError
@@ -140,7 +140,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def process(file: str, name: str = 'works', timeout: float = 120.0) -> MoveItPyProcess:
     return MoveItPyProcess(WorkerOptions(params_file=file, node_name=name), timeout=timeout,
-                           start_timeout=120.0, target=run_fake)
+                           start_timeout=120.0, worker='fake_moveit')
 
 
 def test_plans_in_another_process(file: str) -> None:
@@ -158,7 +158,12 @@ def test_plans_in_another_process(file: str) -> None:
         assert moveit.first_contact(ROBOT.joints, ROBOT.home[None]) is None
     finally:
         moveit.close()
-    assert not moveit._process.is_alive()
+    assert moveit._process.returncode is not None
+
+
+def test_the_worker_itself_without_moveit_py(file: str) -> None:
+    with pytest.raises(PlanningError, match='the start; got moveit_py;.*ros-jazzy-moveit-py'):
+        MoveItPyProcess(WorkerOptions(params_file=file), timeout=1.0, start_timeout=120.0)
 
 
 def test_no_parameter_file() -> None:
@@ -167,7 +172,7 @@ def test_no_parameter_file() -> None:
 
 
 def test_a_start_that_fails(file: str) -> None:
-    with pytest.raises(PlanningError, match='the start; got no robot_description'):
+    with pytest.raises(PlanningError, match='the start; got moveit_py; got no robot_description'):
         process(file, 'fails')
 
 
@@ -183,4 +188,4 @@ def test_a_process_that_hangs(file: str) -> None:
     moveit = process(file, 'hangs', timeout=0.2)
     with pytest.raises(PlanningError, match=r'an answer in 0.2 s'):
         moveit.first_contact(ROBOT.joints, ROBOT.home[None])
-    assert not moveit._process.is_alive()
+    assert moveit._process.returncode is not None
