@@ -32,7 +32,7 @@ from fourdgen_ros.nodes.actions import POLL, ActionError, CanceledError, Goal, W
 from fourdgen_ros.nodes.base import ERROR, OK, StageNode, Status, run_node
 from fourdgen_ros.nodes.controllers import Controllers, RejectedError
 from fourdgen_ros.nodes.joints import Joints
-from fourdgen_ros.nodes.planners import make_planner
+from fourdgen_ros.nodes.planners import declare_planning, make_planner
 from fourdgen_ros.nodes.qos import LATCHED, SENSOR, qos_events
 from fourdgen_ros.srv import ConfirmPlan
 
@@ -80,6 +80,7 @@ class ExecutionNode(StageNode):
         self._stop_requested = False
         self._executing = threading.Event()
         self._worker = Worker()
+        declare_planning(self)
         self._planner = planner if planner is not None else make_planner(
             self, self._robot, self._limits)
         self._controllers = self._make_controllers()
@@ -109,13 +110,13 @@ class ExecutionNode(StageNode):
 
     def _make_controllers(self) -> Controllers:
         names = self._robot.controllers
-        arm = self.parameter('arm_action', names.arm_action,
-                             'FollowJointTrajectory action of the arm controller')
-        gripper = self.parameter('gripper_action', names.gripper_action,
-                                 'action of the gripper controller')
+        arm = self.parameter('arm_action', '', 'FollowJointTrajectory action of the arm '
+                             'controller; empty: that of the robot file')
+        gripper = self.parameter('gripper_action', '', 'action of the gripper controller; empty: '
+                                 'that of the robot file')
         gripper_type = self.parameter(
-            'gripper_action_type', names.gripper_action_type,
-            'type of the gripper action, of control_msgs', choices=GRIPPER_ACTIONS)
+            'gripper_action_type', '', 'type of the gripper action, of control_msgs; empty: that '
+            'of the robot file', choices=['', *GRIPPER_ACTIONS])
         execute = self.parameter('execute_action', '', 'action of move_group that passes arm '
                                  'motions on; empty: they go to arm_action directly')
         factor = self.parameter('time_factor', 1.5, 'an arm motion may take this many times its '
@@ -125,7 +126,9 @@ class ExecutionNode(StageNode):
         timeout = self.parameter('gripper_timeout', 5.0, 'time limit of a gripper command [s]',
                                  low=0.1, high=60.0)
         return Controllers(
-            self, arm_action=arm, gripper_action=gripper, gripper_type=gripper_type,
+            self, arm_action=arm or names.arm_action,
+            gripper_action=gripper or names.gripper_action,
+            gripper_type=gripper_type or names.gripper_action_type,
             robot=self._robot, time_factor=factor, time_margin=margin, gripper_timeout=timeout,
             execute_action=execute)
 

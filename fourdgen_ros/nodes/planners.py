@@ -18,18 +18,23 @@ from fourdgen_ros.nodes.qos import LATCHED
 PLANNERS = ('embedded', 'move_group', 'moveit_py')
 
 
-def make_planner(node: StageNode, robot: RobotConfig, limits: SafetyLimits) -> Planner:
-    """Declare the parameters of planning and build the planner that they name."""
-    kind = node.parameter(
+def declare_planning(node: StageNode) -> None:
+    """Declare the parameters of `make_planner`."""
+    node.parameter(
         'planner', PLANNERS[0], 'embedded: in this process, for robots with URDF and SRDF in their '
         'file; move_group: a running move_group; moveit_py: MoveItPy in a process of its own',
         choices=PLANNERS)
-    timeout = node.parameter('moveit_timeout', 10.0, 'for one answer of MoveIt, and for the topic '
-                             'robot_description [s]', low=0.1, high=120.0)
-    max_step = node.parameter('moveit_max_step', 0.01, 'greatest distance between two inverse '
-                              'kinematics of MoveIt [m]', low=0.001, high=0.05)
-    params_file = node.parameter('moveit_params_file', '', 'YAML file with the parameters of '
-                                 'MoveItPy; for planner moveit_py')
+    node.parameter('moveit_timeout', 10.0, 'for one answer of MoveIt, and for the topic '
+                   'robot_description [s]', low=0.1, high=120.0)
+    node.parameter('moveit_max_step', 0.01, 'greatest distance between two inverse kinematics of '
+                   'MoveIt [m]', low=0.001, high=0.05)
+    node.parameter('moveit_params_file', '', 'YAML file with the parameters of MoveItPy; for '
+                   'planner moveit_py')
+
+
+def make_planner(node: StageNode, robot: RobotConfig, limits: SafetyLimits) -> Planner:
+    """Build the planner that the parameters of `node` name. What it started ends with it."""
+    kind, timeout = node.value('planner'), node.value('moveit_timeout')
     if kind == 'embedded':
         from fourdgen_ros.motion.embedded import EmbeddedPlanner
 
@@ -47,8 +52,10 @@ def make_planner(node: StageNode, robot: RobotConfig, limits: SafetyLimits) -> P
         from fourdgen_ros.nodes.moveit_py import MoveItPyProcess
         from fourdgen_ros.nodes.moveit_py_worker import WorkerOptions
 
-        moveit = MoveItPyProcess(WorkerOptions(params_file=params_file), timeout=timeout)
-    return MoveItPlanner(robot, limits, moveit=moveit, max_step=max_step, kinematics=kinematics)
+        moveit = MoveItPyProcess(WorkerOptions(params_file=node.value('moveit_params_file')),
+                                 timeout=timeout)
+    return MoveItPlanner(robot, limits, moveit=moveit, kinematics=kinematics,
+                         max_step=node.value('moveit_max_step'))
 
 
 def robot_description(node: StageNode, timeout: float) -> str:

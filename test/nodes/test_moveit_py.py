@@ -161,6 +161,13 @@ def test_plans_in_another_process(file: str) -> None:
     assert moveit._process.returncode is not None
 
 
+def test_the_process_ends_with_its_owner(file: str) -> None:
+    moveit = process(file)
+    worker = moveit._process
+    del moveit
+    assert worker.wait(timeout=60.0) == 0
+
+
 def test_the_worker_itself_without_moveit_py(file: str) -> None:
     with pytest.raises(PlanningError, match='the start; got moveit_py;.*ros-jazzy-moveit-py'):
         MoveItPyProcess(WorkerOptions(params_file=file), timeout=1.0, start_timeout=120.0)
