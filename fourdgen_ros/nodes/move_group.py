@@ -65,10 +65,8 @@ class MoveGroup:
         matrix = _allow(msg, scene.allowed_collision_matrix, boxes)
         world = msg.PlanningSceneWorld(
             collision_objects=[collision_object(msg, box, frame) for box in boxes])
-        difference = msg.PlanningScene(is_diff=True, world=world,
+        difference = msg.PlanningScene(is_diff=True, world=world, allowed_collision_matrix=matrix,
                                        robot_state=msg.RobotState(is_diff=True))
-        if matrix is not None:
-            difference.allowed_collision_matrix = matrix
         answer = self._call(self._apply_scene,
                             self._msgs.srv.ApplyPlanningScene.Request(scene=difference))
         if not answer.success:
@@ -156,15 +154,13 @@ def collision_object(msg: Any, box: SceneBox, frame: str) -> Any:
 
 
 def _allow(msg: Any, matrix: Any, boxes: tuple[SceneBox, ...]) -> Any:
-    """`matrix` with a row per box and its links; None where no box may touch anything."""
+    """`matrix` in which the boxes may touch the links that they name, and no others."""
     allowed = {(box.name, link) for box in boxes for link in box.touches}
-    if not allowed:
-        return None
     names = list(matrix.entry_names)
     known = {(a, b): enabled for a, row in zip(names, matrix.entry_values, strict=True)
              for b, enabled in zip(names, row.enabled, strict=True)}
     names += sorted({name for pair in allowed for name in pair} - set(names))
-    # An entry of this package's boxes from an earlier plan does not count.
+    # What an earlier start of this node allowed its boxes does not count.
     own = {box.name for box in boxes}
 
     def enabled(a: str, b: str) -> bool:

@@ -50,7 +50,7 @@ class MoveGroupServer(StageNode):
         self.requests: list[GetCartesianPath.Request] = []
         self.scenes: list[Any] = []
         self.executed: list[Any] = []
-        self.reach = 1.0
+        self.reach, self.takes_scenes = 1.0, True
         self.change: Callable[[GetCartesianPath.Response], None] = lambda response: None
         self.blocked: Callable[[np.ndarray], bool] = lambda q: False
         self.execute_error: MoveItErrorCodes | None = None
@@ -100,7 +100,7 @@ class MoveGroupServer(StageNode):
                                   touches))
         with self._lock:
             self._model = RobotModel(replace(ROBOT, scene=tuple(boxes)))
-        response.success = True
+        response.success = self.takes_scenes
         return response
 
     def _path(self, request: Any, response: Any) -> Any:

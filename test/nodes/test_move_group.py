@@ -248,14 +248,24 @@ def test_no_moveit_msgs(monkeypatch: pytest.MonkeyPatch) -> None:
         moveit_msgs()
 
 
+def test_what_may_touch_is_what_the_file_says_now(graph: Graph) -> None:
+    server = graph.add(MoveGroupServer())
+    srdf = set(server.matrix)
+    moveit = MoveGroup(graph.client, timeout=PATIENT)
+    moveit.update_scene((), 'panda_link0')
+    assert server.scenes == []
+    box = SceneBox('wall', (0.1, 1.0, 1.0), (0.9, 0.0, 0.5), ('panda_link0', 'panda_hand'))
+    moveit.update_scene((box,), 'panda_link0')
+    assert server.matrix == srdf | {frozenset(('wall', link)) for link in box.touches}
+    moveit.update_scene((replace(box, touches=()),), 'panda_link0')
+    assert server.matrix == srdf
+
+
 def test_a_scene_that_is_refused(graph: Graph) -> None:
     server = graph.add(MoveGroupServer())
-    moveit = MoveGroup(graph.client, timeout=PATIENT)
-    moveit.update_scene((), 'base')
-    assert server.scenes == []
-    box = SceneBox('wall', (0.1, 1.0, 1.0), (0.9, 0.0, 0.5))
-    moveit.update_scene((box,), 'base')
-    assert server.scenes[0].allowed_collision_matrix.entry_names == []
+    server.takes_scenes = False
+    with pytest.raises(PlanningError, match=r"planning scene.*\['table'\].*'panda_link0'"):
+        MoveGroup(graph.client, timeout=PATIENT).update_scene(ROBOT.scene, 'panda_link0')
 
 
 def test_a_workspace_with_open_sides(graph: Graph) -> None:
