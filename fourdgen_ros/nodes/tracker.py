@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict, deque
 from typing import Any
 
+import numpy as np
 from sensor_msgs.msg import JointState
 
 from fourdgen_ros.action import TrackGripper
@@ -17,6 +18,7 @@ from fourdgen_ros.core.errors import InputError, TrackingError
 from fourdgen_ros.core.health import Latencies, tracker_status
 from fourdgen_ros.core.transforms import TransformError
 from fourdgen_ros.core.types import Future
+from fourdgen_ros.motion.robot import RobotConfig
 from fourdgen_ros.msg import GeneratedFuture, GripperTrajectory
 from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.actions import POLL, ActionError, Goal, Worker, serve_action
@@ -36,11 +38,8 @@ class TrackerNode(ManagedNode):
     def __init__(self, tracker: Tracker | None = None, **options: Any) -> None:
         """`tracker` overrides the one that the parameters name."""
         super().__init__('tracker', **options)
-        self.parameter('base_frame', 'panda_link0', 'base frame of the robot; results lie in it')
-        self.parameter('tcp_frame', 'panda_hand_tcp',
-                       'tool centre point: z approach, y opening direction')
-        self.parameter('finger_joints', ['panda_finger_joint1', 'panda_finger_joint2'],
-                       'joints whose positions add up to the gripper opening [m]')
+        self.parameter('robot', 'panda', 'the name of a file in config/robots: its base frame, in '
+                       'which results lie, its tool centre point and its finger joints')
         self.parameter('history', 60.0, 'how far back transforms and joint states are kept: longer '
                                         'than a generation takes [s]', low=1.0, high=3600.0)
         self.parameter('tf_timeout', 1.0, 'how long to wait for a transform [s]',
@@ -64,10 +63,10 @@ class TrackerNode(ManagedNode):
             self._confidence, self.value('low_confidence'), len(self._futures), self._latencies)})
 
     def configure(self) -> None:
-        """Load the gripper model."""
+        """Read the robot, load the gripper model."""
         self._worker = Worker()
-        self._base_frame, self._tcp_frame = self.value('base_frame'), self.value('tcp_frame')
-        self._fingers: list[str] = self.value('finger_joints')
+        self._robot = RobotConfig.named(self.value('robot'))
+        self._base_frame, self._tcp_frame = self._robot.base_link, self._robot.tcp_link
         self._tracker = (
             self._given if self._given is not None else _embedded(self.value('gripper')))
 
@@ -100,8 +99,9 @@ class TrackerNode(ManagedNode):
     def _on_joints(self, message: JointState) -> None:
         state = conversions.joint_state_to_dict(message)
         # Arm and gripper may publish their joints in separate messages.
-        if all(name in state for name in self._fingers):
-            opening = sum(state[name][0] for name in self._fingers)
+        fingers = self._robot.finger_joints
+        if all(name in state for name in fingers):
+            opening = self._robot.opening_at(np.array([state[name][0] for name in fingers]))
             stamp = conversions.stamp_to_ns(message.header.stamp)
             with self._lock:
                 self._openings.append((stamp, opening))
@@ -157,7 +157,8 @@ class TrackerNode(ManagedNode):
             openings = sorted(self._openings)
         if not openings:
             self.get_logger().warning(
-                f'/joint_states has not named {self._fingers}: tracking without the first opening')
+                f'/joint_states has not named {list(self._robot.finger_joints)}: tracking without '
+                f'the first opening')
             return None
         i = bisect.bisect_left(openings, stamp, key=lambda o: o[0])
         return min(openings[max(0, i - 1):i + 1], key=lambda o: abs(o[0] - stamp))[1]

@@ -229,6 +229,17 @@ def test_a_swing_of_the_arm(cell: Cell) -> None:
     assert "check 'path distance'" in result.error_msg
 
 
+def test_configured_again(cell: Cell) -> None:
+    """What configure made for MoveIt is gone after cleanup, and made anew."""
+    for transition in ('deactivate', 'cleanup'):
+        assert cell.graph.change('execution', transition)
+    assert not list(cell.node.clients)
+    for transition in ('configure', 'activate'):
+        assert cell.graph.change('execution', transition)
+    assert eventually(lambda: cell.node._joints.age(list(ROBOT.finger_joints)) < PATIENT)
+    assert cell.plan().error_code == 0
+
+
 def test_no_move_group(graph: Graph) -> None:
     graph.add(Robot())
     node = graph.add(ExecutionNode(**parameters(
