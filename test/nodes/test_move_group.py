@@ -360,9 +360,9 @@ def test_parameters_of_the_file_are_those_of_the_node(graph: Graph) -> None:
 
 def test_move_group_that_dies_in_between(graph: Graph) -> None:
     server = graph.add(MoveGroupServer())
-    moveit = MoveGroup(graph.client, timeout=0.5)
-    assert moveit.first_contact(ROBOT.joints + ROBOT.finger_joints,
-                                np.r_[HOME, 0.04, 0.04][None]) is None
+    q = np.r_[HOME, 0.04, 0.04][None]
+    patient, hasty = (MoveGroup(graph.client, timeout=t) for t in (PATIENT, 0.2))
+    assert patient.first_contact(ROBOT.joints + ROBOT.finger_joints, q) is None
     graph.remove(server)
     with pytest.raises(PlanningError, match='Start move_group'):
-        moveit.first_contact(ROBOT.joints, HOME[None])
+        hasty.first_contact(ROBOT.joints + ROBOT.finger_joints, q)
