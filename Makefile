@@ -61,6 +61,6 @@ $(VENV)/.linked: scripts/link_venv.py scripts/venv_environment.py $(VENV)/.insta
 	@touch $@
 
 install/.built: $(INTERFACES) $(VENV)/.installed
-	@echo '[4/4] building the interfaces (about 1 minute)'
+	@echo '[4/4] building the interfaces (some minutes)'
 	@bash scripts/build_interfaces.sh
 	@touch $@

@@ -10,7 +10,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ import yaml
 from numpy.typing import NDArray
 
 from fourdgen_ros.core.errors import MissingDependencyError, PlanningError
+from fourdgen_ros.motion.base import TimedPath
 from fourdgen_ros.motion.robot import RobotConfig
 
 Array = NDArray[np.float64]
@@ -31,17 +31,10 @@ _ACCELERATION_RESERVE = 0.9
 _FRACTION = re.compile(r'path fraction ([0-9.eE+-]+)')
 
 
-@dataclass(frozen=True, eq=False)
-class TimedPath:
-    """Joint positions (n, J) every `dt` s, at rest at both ends; `fraction` of the path reached."""
-
-    positions: Array
-    dt: float
-    fraction: float
-
-
 class CartesianFollower:
     """Follows Cartesian paths of one robot's tool centre point. Not thread safe."""
+
+    variants = len(POSTURE_WEIGHTS)
 
     def __init__(self, robot: RobotConfig, *, dt: float = 0.005, position_tolerance: float = 0.002,
                  rotation_tolerance: float = 0.01) -> None:
@@ -56,25 +49,27 @@ class CartesianFollower:
         self._robot, self._dt = robot, dt
         self._tolerances = {'max_position_error': position_tolerance,
                             'max_orientation_error': rotation_tolerance}
-        self._scene = core.Scene(robot.name, core.loadUrdfSceneDescription(str(robot.urdf)))
-        self._scene.importSrdf(robot.srdf.read_text())
+        urdf, srdf = robot.model_files()
+        self._scene = core.Scene(robot.name, core.loadUrdfSceneDescription(str(urdf)))
+        self._scene.importSrdf(srdf.read_text())
         self._import_limits()
         # roboplan wants the whole configuration, fingers included; their value has no influence.
         self._names = self._scene.getJointNames()
 
-    def follow(self, poses: Array, joints: Array, *, posture_weight: float,
+    def follow(self, poses: Array, joints: Array, *, variant: int,
                velocity_scaling: float, acceleration_scaling: float) -> TimedPath:
         """Fastest motion along poses (n, 4, 4), the first of which is FK of `joints` (J,).
 
-        When only a first part can be reached, that part. Collisions are not checked. Raises
-        PlanningError when not even the first step can be made or no time law is found.
+        `variant` chooses the weight of the posture. When only a first part can be reached, that
+        part. Collisions are not checked. Raises PlanningError when not even the first step can be
+        made or no time law is found.
         """
         options = {
             'group_name': self._robot.group, 'dt': self._dt, **self._tolerances,
             'speed_mode': self._cartesian.CartesianSpeedMode.TimeOptimal,
             'velocity_scale': velocity_scaling,
             'acceleration_scale': _ACCELERATION_RESERVE * acceleration_scaling,
-            'config_task_weight': posture_weight}
+            'config_task_weight': POSTURE_WEIGHTS[variant]}
         end = len(poses) - 1
         while True:
             result = self._attempt(poses[:end + 1], joints, options)

@@ -7,52 +7,95 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fourdgen_ros.core.errors import InputError, MissingDependencyError
+from fourdgen_ros.motion.base import Contact
 from fourdgen_ros.motion.robot import RobotConfig
 
 Array = NDArray[np.float64]
 
 
-class RobotModel:
-    """Kinematics and collision geometry of one cell. Not thread safe: it reuses its buffers."""
+class ForwardKinematics:
+    """Where the TCP of a robot is. Not thread safe: it reuses its buffers."""
 
-    def __init__(self, robot: RobotConfig) -> None:
+    def __init__(self, robot: RobotConfig, urdf: str) -> None:
+        """`urdf` is the text of the robot's description."""
         try:
-            import coal
             import pinocchio as pin
         except ImportError as error:
             raise MissingDependencyError(
-                'Pinocchio', expected='the packages pin and coal', got=str(error),
+                'Pinocchio', expected='the package pin', got=str(error),
                 hint='Install the embedded planner: pip install "fourdgen_ros[motion]".') from error
         self._pin = pin
         self.robot = robot
-        self._model = pin.buildModelFromUrdf(str(robot.urdf))
+        try:
+            self._model = pin.buildModelFromXML(urdf)
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f'description of robot {robot.name!r}', expected='a URDF',
+                             got=str(error)) from error
         self._data = self._model.createData()
         self._tcp = self._frame(robot.tcp_link)
+        self._base = self._frame(robot.base_link)
         self._arm = [self._position_index(name) for name in robot.joints]
-        self._fingers = [self._position_index(name) for name in robot.finger_joints]
         lower = self._model.lowerPositionLimit[self._arm]
         upper = self._model.upperPositionLimit[self._arm]
         if (robot.lower < lower - 1e-9).any() or (robot.upper > upper + 1e-9).any():
             raise InputError(f'joint limits of robot {robot.name!r}',
-                             expected=f'within those of {robot.urdf.name}',
+                             expected=f'within {lower.tolist()} to {upper.tolist()} as its '
+                                      'description says',
                              got=f'{robot.lower.tolist()} to {robot.upper.tolist()}')
-        self._geometry = pin.buildGeomFromUrdf(self._model, str(robot.urdf),
-                                               pin.GeometryType.COLLISION)
-        self._geometry.addAllCollisionPairs()
-        pin.removeCollisionPairs(self._model, self._geometry, str(robot.srdf))
-        self._names = [self._model.frames[g.parentFrame].name
-                       for g in self._geometry.geometryObjects]
-        self._add_scene(coal)
-        self._geometry_data = self._geometry.createData()
 
     def fk(self, joints: Array) -> Array:
         """T_base_tcp (4, 4) at joints (J,) rad."""
-        self._pin.framesForwardKinematics(self._model, self._data, self._full(joints, 0.0))
-        return self._data.oMf[self._tcp].homogeneous.copy()
+        q = self._pin.neutral(self._model)
+        q[self._arm] = joints
+        self._pin.framesForwardKinematics(self._model, self._data, q)
+        return self._data.oMf[self._base].actInv(self._data.oMf[self._tcp]).homogeneous.copy()
 
     def fk_path(self, path: Array) -> Array:
         """T_base_tcp (n, 4, 4) along joint positions (n, J)."""
         return np.stack([self.fk(q) for q in path])
+
+    def _frame(self, name: str) -> int:
+        if not self._model.existFrame(name):
+            raise InputError(f'link {name!r} of robot {self.robot.name!r}',
+                             expected='a link of its description', got='none of that name',
+                             hint='Compare the robot file with the topic robot_description.')
+        return self._model.getFrameId(name)
+
+    def _position_index(self, joint: str) -> int:
+        if not self._model.existJointName(joint):
+            raise InputError(f'joint {joint!r} of robot {self.robot.name!r}',
+                             expected='a joint of its description', got='none of that name',
+                             hint='Compare the robot file with the topic robot_description.')
+        index = self._model.getJointId(joint)
+        if self._model.nqs[index] != 1:
+            raise InputError(f'joint {joint!r} of robot {self.robot.name!r}',
+                             expected='a revolute or prismatic joint with limits',
+                             got='a continuous or floating one',
+                             hint='Give the joint limits in its description.')
+        return self._model.idx_qs[index]
+
+
+class RobotModel(ForwardKinematics):
+    """Kinematics and collision geometry of one cell. Not thread safe: it reuses its buffers."""
+
+    def __init__(self, robot: RobotConfig) -> None:
+        urdf, srdf = robot.model_files()
+        super().__init__(robot, urdf.read_text())
+        try:
+            import coal
+        except ImportError as error:
+            raise MissingDependencyError(
+                'Coal', expected='the package coal', got=str(error),
+                hint='Install the embedded planner: pip install "fourdgen_ros[motion]".') from error
+        pin = self._pin
+        self._fingers = [self._position_index(name) for name in robot.finger_joints]
+        self._geometry = pin.buildGeomFromUrdf(self._model, str(urdf), pin.GeometryType.COLLISION)
+        self._geometry.addAllCollisionPairs()
+        pin.removeCollisionPairs(self._model, self._geometry, str(srdf))
+        self._names = [self._model.frames[g.parentFrame].name
+                       for g in self._geometry.geometryObjects]
+        self._add_scene(coal)
+        self._geometry_data = self._geometry.createData()
 
     def collision(self, joints: Array, opening: float) -> tuple[str, str] | None:
         """Find two bodies in contact at joints (J,) and gripper opening (m); None when free."""
@@ -67,23 +110,19 @@ class RobotModel:
                 return self._names[pair.first], self._names[pair.second]
         raise AssertionError('Coal reported a collision without a pair')
 
+    def first_contact(self, path: Array, opening: float) -> Contact | None:
+        """Find the first of joint positions (n, J) in which two bodies touch."""
+        for index, joints in enumerate(path):
+            pair = self.collision(joints, opening)
+            if pair is not None:
+                return Contact(index, *pair)
+        return None
+
     def _full(self, joints: Array, opening: float) -> Array:
-        q = np.zeros(self._model.nq)
+        q = self._pin.neutral(self._model)
         q[self._arm] = joints
-        q[self._fingers] = opening / len(self._fingers)
+        q[self._fingers] = self.robot.finger_position(opening)
         return q
-
-    def _frame(self, name: str) -> int:
-        if not self._model.existFrame(name):
-            raise InputError(f'link {name!r}', expected=f'a link of {self.robot.urdf.name}',
-                             got='none of that name')
-        return self._model.getFrameId(name)
-
-    def _position_index(self, joint: str) -> int:
-        if not self._model.existJointName(joint):
-            raise InputError(f'joint {joint!r}', expected=f'a joint of {self.robot.urdf.name}',
-                             got='none of that name')
-        return self._model.idx_qs[self._model.getJointId(joint)]
 
     def _add_scene(self, coal: object) -> None:
         pin, links = self._pin, range(len(self._names))

@@ -17,6 +17,7 @@ from fourdgen_ros.core.paths import share_directory
 _PACKAGE = Path(__file__).resolve().parents[1]
 Array = NDArray[np.float64]
 Bound = tuple[float | None, float | None, float | None]
+GRIPPER_ACTIONS = ('GripperCommand', 'ParallelGripperCommand')
 
 
 @dataclass(frozen=True)
@@ -75,19 +76,35 @@ class FingerTip:
         return (poses[:, 2, 3:4] + poses[:, 2, :3] @ corners.T).min(axis=1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ControllerNames:
+    """Actions of the arm's and the gripper's controller; the latter's type is of control_msgs."""
+
+    arm_action: str
+    gripper_action: str
+    gripper_action_type: str
+
+    def __post_init__(self) -> None:
+        if self.gripper_action_type not in GRIPPER_ACTIONS:
+            raise InputError('gripper_action_type', expected=f'one of {GRIPPER_ACTIONS}',
+                             got=repr(self.gripper_action_type))
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RobotConfig:
     """One arm with a parallel gripper in its cell.
 
     Joint arrays are (J,) in the order of `joints`: `lower`, `upper`, `home` rad, `velocity` rad/s,
     `acceleration` rad/s^2, `jerk` rad/s^3. `opening` is the least and the greatest distance between
-    the finger pads (m), `effort` the grasp force (N), `table_height` the height of the surface on
-    which objects lie (m, None: no table). `urdf` and `srdf` are files.
+    the finger pads (m), at which each of the finger joints is at the two `finger_positions` (rad or
+    m); `effort` the grasp force (N), `table_height` the height of the surface on which objects lie
+    (m, None: no table). `group` is the arm's group in MoveIt; its tip must be able to carry
+    `tcp_link`. `urdf` and `srdf` are files; None where the robot's own description is used.
     """
 
     name: str
-    urdf: Path
-    srdf: Path
+    urdf: Path | None
+    srdf: Path | None
     group: str
     base_link: str
     tcp_link: str
@@ -100,7 +117,9 @@ class RobotConfig:
     jerk: Array
     finger_joints: tuple[str, ...]
     opening: tuple[float, float]
+    finger_positions: tuple[float, float]
     effort: float
+    controllers: ControllerNames
     tip: FingerTip
     workspace: Workspace = Workspace()
     table_height: float | None = None
@@ -123,6 +142,31 @@ class RobotConfig:
         if not 0.0 <= self.opening[0] < self.opening[1]:
             raise InputError(f'gripper opening of robot {self.name!r}', expected='0 <= min < max',
                              got=str(self.opening))
+        if not abs(self.finger_positions[1] - self.finger_positions[0]) > 0.0:
+            raise InputError(f'finger positions of robot {self.name!r}',
+                             expected='two that differ, closed and open',
+                             got=str(self.finger_positions))
+
+    def finger_position(self, opening: float) -> float:
+        """Position (rad or m) of each finger joint at an opening (m); linear in between."""
+        share = (opening - self.opening[0]) / (self.opening[1] - self.opening[0])
+        closed, opened = self.finger_positions
+        return closed + share * (opened - closed)
+
+    def opening_at(self, positions: Array) -> float:
+        """Opening (m) at the positions (rad or m) of the finger joints, their mean."""
+        closed, opened = self.finger_positions
+        share = (float(np.mean(positions)) - closed) / (opened - closed)
+        return self.opening[0] + share * (self.opening[1] - self.opening[0])
+
+    def model_files(self) -> tuple[Path, Path]:
+        """URDF and SRDF. Raises InputError when this robot has none of its own."""
+        if self.urdf is None or self.srdf is None:
+            raise InputError(f'URDF and SRDF of robot {self.name!r}',
+                             expected='`urdf` and `srdf` in the robot file', got='none',
+                             hint='The embedded planner needs them. Give paths, or set the '
+                                  'parameter planner to move_group.')
+        return self.urdf, self.srdf
 
     @classmethod
     def from_yaml(cls, path: Path | str) -> RobotConfig:
@@ -146,20 +190,31 @@ class RobotConfig:
     def _from_dict(cls, data: dict[str, Any]) -> RobotConfig:
         limits, gripper, workspace = data['limits'], data['gripper'], data['workspace']
         return cls(
-            name=data['name'], urdf=_PACKAGE / 'assets' / data['urdf'],
-            srdf=_PACKAGE / 'assets' / data['srdf'], group=data['group'],
+            name=data['name'], urdf=_asset(data['urdf']), srdf=_asset(data['srdf']),
+            group=data['group'],
             base_link=data['base_link'], tcp_link=data['tcp_link'], joints=tuple(data['joints']),
             home=np.array(data['home'], float),
             **{k: np.array(limits[k], float)
                for k in ('lower', 'upper', 'velocity', 'acceleration', 'jerk')},
-            finger_joints=tuple(gripper['joints']),
-            opening=(float(gripper['opening'][0]), float(gripper['opening'][1])),
+            finger_joints=tuple(gripper['joints']), opening=_pair(gripper['opening']),
+            finger_positions=_pair(gripper['positions']),
+            controllers=ControllerNames(**data['controllers']),
             effort=float(gripper['effort']), tip=FingerTip(**gripper['tip']),
             workspace=Workspace(_bound(workspace['min']), _bound(workspace['max'])),
             table_height=data['table_height'],
             scene=tuple(SceneBox(box['name'], tuple(map(float, box['size'])),
                                  tuple(map(float, box['position'])), tuple(box['touches']))
                         for box in data['scene']))
+
+
+def _asset(path: str | None) -> Path | None:
+    """Relative paths are below fourdgen_ros/assets."""
+    return None if path is None else _PACKAGE / 'assets' / path
+
+
+def _pair(values: list[float]) -> tuple[float, float]:
+    first, second = values
+    return float(first), float(second)
 
 
 def _bound(values: list[float | None]) -> Bound:

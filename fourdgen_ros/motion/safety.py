@@ -46,7 +46,8 @@ class SafetyLimits:
     frames. `min_fraction`: of the path that must be feasible; the rest is cut off. `z_clearance`:
     how far a pose may be lifted so that the fingers stay `tip_clearance` above the table (0.0: not
     at all). `waypoint_distance`/`waypoint_angle`: between the path and the timed motion.
-    `joint_jump`: of one joint per 1 cm of path. `start_joints`: between a motion's start and
+    `path_distance`/`path_angle`: of any point of the motion from the path. `joint_jump`: of one
+    joint per 1 cm of path. `start_joints`: between a motion's start and
     the robot. `plan_lifetime`: until a plan expires.
     """
 
@@ -65,6 +66,8 @@ class SafetyLimits:
     tip_clearance: float = 0.002
     waypoint_distance: float = 0.01
     waypoint_angle: float = float(np.deg2rad(5.0))
+    path_distance: float = 0.015
+    path_angle: float = float(np.deg2rad(8.0))
     joint_jump: float = 0.3
     start_joints: float = 0.01
     plan_lifetime: float = 30.0
@@ -225,6 +228,18 @@ def check_motion(log: CheckLog, segment: JointTrajectory, start: Array, tcp: Arr
     check_workspace(log, 'workspace (motion)', tcp, robot)
 
 
+def check_on_path(log: CheckLog, tcp: Array, path: Array, limits: SafetyLimits) -> None:
+    """Check that a motion, FK `tcp` (n, 4, 4), nowhere leaves the path (m, 4, 4).
+
+    Waypoints that are met do not tell what happens between them: a time law over a joint jump
+    swings the whole arm and comes back.
+    """
+    distance, angle = _straying(tcp, path)
+    hint = 'The arm leaves the imagined path between waypoints: start from another posture.'
+    log.at_most('path distance', distance, limits.path_distance, ' m', hint=hint)
+    log.at_most('path angle', angle, limits.path_angle, ' rad', hint=hint)
+
+
 def check_start(plan: MotionPlan, joints: Array, limits: SafetyLimits) -> None:
     """Check, when a plan is to run, that the arm stands where it begins. Raises CheckError."""
     arm = [s for s in plan.segments if isinstance(s, JointTrajectory)]
@@ -253,3 +268,21 @@ def _deviation(waypoints: Array, tcp: Array) -> tuple[float, float]:
     nearest = (gaps + METRES_PER_RADIAN * angles).argmin(axis=1)
     rows = np.arange(len(waypoints))
     return float(gaps[rows, nearest].max()), float(angles[rows, nearest].max())
+
+
+def _straying(tcp: Array, path: Array) -> tuple[float, float]:
+    """Greatest distance (m) of a point of the motion from the lines between path points.
+
+    The angle (rad) is to the nearer end of the nearest line.
+    """
+    points, begin = tcp[:, None, :3, 3], path[:-1, :3, 3]
+    along = path[1:, :3, 3] - begin
+    length2 = np.maximum((along**2).sum(axis=1), 1e-18)
+    share = np.clip(((points - begin) * along).sum(axis=2) / length2, 0.0, 1.0)
+    gaps = np.linalg.norm(points - (begin + share[..., None] * along), axis=2)
+    trace = np.einsum('nij,mij->nm', tcp[:, :3, :3], path[:, :3, :3])
+    angles = np.arccos(np.clip((trace - 1.0) / 2.0, -1.0, 1.0))
+    turn = np.minimum(angles[:, :-1], angles[:, 1:])
+    nearest = (gaps + METRES_PER_RADIAN * turn).argmin(axis=1)
+    rows = np.arange(len(tcp))
+    return float(gaps[rows, nearest].max()), float(turn[rows, nearest].max())

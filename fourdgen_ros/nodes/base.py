@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import rclpy
@@ -21,36 +21,43 @@ from rcl_interfaces.msg import (
 )
 from rclpy.action import ActionClient, ActionServer
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from fourdgen_ros.core.errors import FourdgenError
+from fourdgen_ros.core.health import Status
 
 # One thread per goal that may be open at a time, and some for topics, services and cancels. The
 # default of rclpy, the number of cores, would let two open goals block everything else.
 EXECUTOR_THREADS = 10
 STAGE_THREAD = 'stage'  # how the names of threads begin in which stages compute
 
-OK, WARN, ERROR, STALE = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR,
-                          DiagnosticStatus.STALE)
-Status = tuple[bytes, str, dict[str, object]]
-
-
+Report = Callable[[], Mapping[str, Status]]
 N = TypeVar('N', bound='StageNode')
 
 
 class StageNode(Node):
-    """A node that runs stages; `close` ends what it does before it is destroyed."""
+    """A node that runs stages; `close` ends what it does before it is destroyed.
+
+    While `stopping` is set no goal is accepted and open ones end; `closing` ends the node.
+    """
+
+    reconfigurable = False  # whether parameters that are not dynamic may change between runs
 
     def __init__(self, name: str, **options: Any) -> None:
         """`options` go to `rclpy.node.Node`."""
         super().__init__(name, **options)
+        self.closing = threading.Event()
         self.stopping = threading.Event()
         self.group = ReentrantCallbackGroup()
+        self._open_goals = 0
+        self._goals_changed = threading.Condition()
+        self._fixed: set[str] = set()
         self._choices: dict[str, Sequence[str]] = {}
-        self._reports: list[tuple[str, Callable[[], Status]]] = []
+        self._reports: list[Report] = []
         self.add_on_set_parameters_callback(self._check_choices)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self.create_timer(1.0, self._publish_diagnostics, callback_group=self.group)
@@ -61,9 +68,12 @@ class StageNode(Node):
         """Declare a parameter and return its value.
 
         `low` and `high` are inclusive bounds, `choices` the allowed strings. Only a `dynamic`
-        parameter can be set while the node runs. A value outside its bounds stops the start.
+        parameter can be set while the node works. A value outside its bounds stops the start.
         """
-        descriptor = ParameterDescriptor(description=description, read_only=not dynamic)
+        descriptor = ParameterDescriptor(
+            description=description, read_only=not (dynamic or self.reconfigurable))
+        if not dynamic:
+            self._fixed.add(name)
         if low is not None and high is not None:
             if isinstance(default, float):
                 descriptor.floating_point_range = [
@@ -89,24 +99,49 @@ class StageNode(Node):
                                              f'one of {", ".join(allowed)}')
         return SetParametersResult(successful=True)
 
-    def report(self, part: str, status: Callable[[], Status]) -> None:
-        """Publish `status()` = (level, message, values) as '<node>: <part>' at 1 Hz (REP 107)."""
-        self._reports.append((part, status))
+    def report(self, statuses: Report) -> None:
+        """Publish `statuses()`, by part, as '<node>: <part>' at 1 Hz (REP 107)."""
+        self._reports.append(statuses)
+
+    def reports(self) -> list[Report]:
+        """What tells the present statuses of the node's parts."""
+        return self._reports
 
     def _publish_diagnostics(self) -> None:
         array = DiagnosticArray()
         array.header.stamp = self.get_clock().now().to_msg()
-        for part, status in self._reports:
-            level, message, values = status()
-            array.status.append(DiagnosticStatus(
-                level=level, name=f'{self.get_name()}: {part}', message=message,
-                hardware_id=self.get_namespace(),
-                values=[KeyValue(key=k, value=str(v)) for k, v in values.items()]))
+        for report in self.reports():
+            for part, status in report().items():
+                array.status.append(DiagnosticStatus(
+                    level=bytes([status.level]), name=f'{self.get_name()}: {part}',
+                    message=status.message, hardware_id=self.get_namespace(),
+                    values=[KeyValue(key=k, value=str(v)) for k, v in status.values.items()]))
         if array.status:
             self._diagnostics.publish(array)
 
+    @contextlib.contextmanager
+    def open_goal(self) -> Iterator[None]:
+        """Mark a goal as being worked on."""
+        with self._goals_changed:
+            self._open_goals += 1
+        try:
+            yield
+        finally:
+            with self._goals_changed:
+                self._open_goals -= 1
+                self._goals_changed.notify_all()
+
+    def goals_have_ended(self, timeout: float) -> bool:
+        """Whether no goal is being worked on any more within `timeout` s."""
+        with self._goals_changed:
+            return self._goals_changed.wait_for(lambda: self._open_goals == 0, timeout)
+
+    def start(self) -> None:
+        """Begin to work. Called once, when the node is spun; raises what makes that impossible."""
+
     def close(self) -> None:
         """End open goals. Called once, before the executor stops, also on Ctrl-C."""
+        self.closing.set()
         self.stopping.set()
 
     def destroy_node(self) -> None:
@@ -124,20 +159,23 @@ def destroy_actions(node: Node) -> None:
 
 def spin(executor: MultiThreadedExecutor, node: StageNode) -> None:
     """Spin until the executor is shut down; an error in one callback never ends the node."""
-    while rclpy.ok() and not node.stopping.is_set():
+    while rclpy.ok() and not node.closing.is_set():
         try:
             executor.spin()
         except rclpy.executors.ExternalShutdownException:
             return
+        except InvalidHandle as error:
+            # A transition took something away that the executor was about to look at.
+            node.get_logger().debug(f'looking again: {error}')
         except Exception:
-            if node.stopping.is_set():
+            if node.closing.is_set():
                 return  # rclpy takes the executor's parts away while it still looks at them
             node.get_logger().error(f'unexpected error in a callback:\n{traceback.format_exc()}')
 
 
 @contextlib.contextmanager
 def spinning(factory: Callable[[], N], args: Sequence[str] | None = None) -> Iterator[N]:
-    """Initialise rclpy and spin the node that `factory` makes; at the end close and destroy it.
+    """Initialise rclpy, spin and start the node that `factory` makes; at the end destroy it.
 
     rclpy's own signal handlers would close the connection at once; then nobody could cancel what
     the controllers do. So signals are the caller's, `close` does its work over a living connection,
@@ -151,6 +189,7 @@ def spinning(factory: Callable[[], N], args: Sequence[str] | None = None) -> Ite
         thread = threading.Thread(target=spin, args=(executor, node), daemon=True)
         thread.start()
         try:
+            node.start()
             yield node
         finally:
             node.close()

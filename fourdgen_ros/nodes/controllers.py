@@ -3,23 +3,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from action_msgs.srv import CancelGoal
 from control_msgs.action import FollowJointTrajectory, GripperCommand, ParallelGripperCommand
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
+from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMsg
 
 from fourdgen_ros.core import types
 from fourdgen_ros.core.errors import ExecutionError
+from fourdgen_ros.motion.moveit import SUCCESS
+from fourdgen_ros.motion.robot import RobotConfig
 from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.actions import CanceledError, RunningGoal, SafeActionClient, send_goal
 from fourdgen_ros.nodes.base import StageNode
+from fourdgen_ros.nodes.move_group import error_code, moveit_msgs
 
 ACCEPT_TIMEOUT = 5.0  # s that a controller may take to accept a goal
 HOLD_TIMEOUT = 1.0  # s that a canceled controller may take to hold
-GRIPPER_ACTIONS = ('GripperCommand', 'ParallelGripperCommand')
 
 
 class RejectedError(ExecutionError):
@@ -30,20 +33,23 @@ class Controllers:
     """Runs plan segments one at a time, and stops whatever runs."""
 
     def __init__(self, node: StageNode, *, arm_action: str, gripper_action: str, gripper_type: str,
-                 fingers: Sequence[str], time_factor: float, time_margin: float,
-                 gripper_timeout: float) -> None:
+                 robot: RobotConfig, time_factor: float, time_margin: float,
+                 gripper_timeout: float, execute_action: str = '') -> None:
         """Set up the clients.
 
         An arm motion may take `time_factor` times its duration plus `time_margin` s, a gripper
-        command `gripper_timeout` s. Each of the `fingers` moves by an equal share of the opening.
+        command `gripper_timeout` s. Motions go to the action `execute_action` of move_group, which
+        passes them on; where that is empty, to `arm_action` directly.
         """
-        self._fingers, self._gripper_type = list(fingers), gripper_type
+        self._robot, self._gripper_type = robot, gripper_type
         self._time_factor, self._time_margin = time_factor, time_margin
         self._gripper_timeout = gripper_timeout
         self._arm = SafeActionClient(node, FollowJointTrajectory, arm_action)
         self._gripper = SafeActionClient(
             node, GripperCommand if gripper_type == 'GripperCommand' else ParallelGripperCommand,
             gripper_action)
+        self._execute = (SafeActionClient(node, moveit_msgs().action.ExecuteTrajectory,
+                                          execute_action) if execute_action else None)
         self._cancel = [
             node.create_client(CancelGoal, f'{name}/_action/cancel_goal', callback_group=node.group)
             for name in (arm_action, gripper_action)]
@@ -67,6 +73,7 @@ class Controllers:
 
         Three ways, because any one may be missing: MoveIt's stop event, and for both controllers a
         cancel request for all goals, which also reaches a goal that is not yet known as accepted.
+        A cancel request to move_group would end nothing, so what it passed on is canceled here.
         """
         self._event.publish(String(data='stop'))
         for client in self._cancel:
@@ -74,9 +81,12 @@ class Controllers:
                 client.call_async(CancelGoal.Request())
 
     def _run_arm(self, trajectory: types.JointTrajectory, interrupted: Callable[[], bool]) -> None:
-        goal = FollowJointTrajectory.Goal(
-            trajectory=conversions.joint_trajectory_to_msg(trajectory))
+        message = conversions.joint_trajectory_to_msg(trajectory)
         limit = trajectory.duration * self._time_factor + self._time_margin
+        if self._execute is not None:
+            self._run_move_group(self._execute, message, limit, interrupted)
+            return
+        goal = FollowJointTrajectory.Goal(trajectory=message)
         running = self._finish(self._arm, goal, limit, interrupted)
         result = running.result
         if result.error_code != FollowJointTrajectory.Result.SUCCESSFUL or not running.succeeded:
@@ -85,15 +95,27 @@ class Controllers:
                 f'({_fjt_code(result.error_code)}), goal status {running.status}',
                 got=result.error_string)
 
+    def _run_move_group(self, client: SafeActionClient, trajectory: JointTrajectoryMsg,
+                        limit: float, interrupted: Callable[[], bool]) -> None:
+        msgs = moveit_msgs()
+        goal = msgs.action.ExecuteTrajectory.Goal(
+            trajectory=msgs.msg.RobotTrajectory(joint_trajectory=trajectory))
+        running = self._finish(client, goal, limit, interrupted)
+        error = error_code(running.result.error_code)
+        if error.code != SUCCESS or not running.succeeded:
+            raise ExecutionError(f'move_group action {client.name!r} failed, goal status '
+                                 f'{running.status}', expected='SUCCESS', got=str(error))
+
     def _run_gripper(self, command: types.GripperCommand, interrupted: Callable[[], bool]) -> None:
-        share = command.opening / len(self._fingers)
+        position = self._robot.finger_position(command.opening)
         if self._gripper_type == 'GripperCommand':
             goal = GripperCommand.Goal()
-            goal.command.position, goal.command.max_effort = share, command.max_effort
+            goal.command.position, goal.command.max_effort = position, command.max_effort
         else:
-            n = len(self._fingers)
+            fingers = list(self._robot.finger_joints)
+            n = len(fingers)
             goal = ParallelGripperCommand.Goal(command=JointState(
-                name=self._fingers, position=[share] * n, effort=[command.max_effort] * n))
+                name=fingers, position=[position] * n, effort=[command.max_effort] * n))
         running = self._finish(self._gripper, goal, self._gripper_timeout, interrupted)
         result = running.result
         # A gripper that holds an object stalls before the commanded position: that is a success.
@@ -115,8 +137,8 @@ class Controllers:
             if not running.succeeded and interrupted():
                 raise CanceledError  # the stop reached the controller before it reached us
             return running
-        running.cancel()
         self.stop()
+        running.cancel()
         held = running.wait(HOLD_TIMEOUT)
         if interrupted():
             raise CanceledError

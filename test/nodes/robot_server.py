@@ -15,6 +15,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
 from fourdgen_ros.core.types import JointTrajectory
+from fourdgen_ros.motion.robot import RobotConfig
 from fourdgen_ros.nodes import conversions
 from fourdgen_ros.sim.trajectory import TrajectoryFollower
 
@@ -39,10 +40,11 @@ class Robot(Node):
     `reject`, `abort` (code, text) and `ignore` (accept and never move) make it misbehave.
     """
 
-    def __init__(self, gripper_type: str = 'GripperCommand') -> None:
+    def __init__(self, gripper_type: str = 'GripperCommand', config: str = 'panda') -> None:
         super().__init__('robot')
+        self.config = RobotConfig.named(config)
         group = ReentrantCallbackGroup()
-        self.q, self.opening = HOME.copy(), 0.08
+        self.q, self.opening = self.config.home.copy(), self.config.opening[1]
         self.goals: list[Any] = []
         self.gripper_goals: list[Any] = []
         self.moving = False
@@ -54,19 +56,21 @@ class Robot(Node):
         accept = {'goal_callback': lambda _: (GoalResponse.REJECT if self.reject
                                               else GoalResponse.ACCEPT),
                   'cancel_callback': lambda _: CancelResponse.ACCEPT, 'callback_group': group}
-        ActionServer(self, FollowJointTrajectory, 'panda_arm_controller/follow_joint_trajectory',
-                     self._follow, **accept)
+        names = self.config.controllers
+        ActionServer(self, FollowJointTrajectory, names.arm_action, self._follow, **accept)
         kind = GripperCommand if gripper_type == 'GripperCommand' else ParallelGripperCommand
-        ActionServer(self, kind, 'panda_hand_controller/gripper_cmd', self._grip, **accept)
+        ActionServer(self, kind, names.gripper_action, self._grip, **accept)
 
     def silence(self) -> None:
         """Publish no joint states any more."""
         self._timer.cancel()
 
     def _publish(self) -> None:
-        message = JointState(name=[*ARM, *FINGERS],
-                             position=[*self.q.tolist(), self.opening / 2, self.opening / 2],
-                             velocity=[0.0] * 9)
+        fingers = self.config.finger_joints
+        position = [*self.q.tolist(),
+                    *[self.config.finger_position(self.opening)] * len(fingers)]
+        message = JointState(name=[*self.config.joints, *fingers], position=position,
+                             velocity=[0.0] * len(position))
         message.header.stamp = self.get_clock().now().to_msg()
         self._states.publish(message)
 
@@ -102,7 +106,7 @@ class Robot(Node):
         self.gripper_goals.append(handle.request)
         command = handle.request.command
         position = command.position
-        self.opening = 2 * position if isinstance(position, float) else sum(position)
+        self.opening = self.config.opening_at(np.atleast_1d(position))
         if isinstance(position, float):
             result = GripperCommand.Result(stalled=self.stalls, reached_goal=not self.stalls)
         else:

@@ -17,7 +17,7 @@ from std_msgs.msg import Empty, String
 from std_srvs.srv import Trigger
 
 from fourdgen_ros.action import ExecutePlan, PlanMotion
-from fourdgen_ros.core.errors import PlanningError
+from fourdgen_ros.core.errors import ExecutionError, PlanningError
 from fourdgen_ros.core.types import GripperCommand, GripperTrajectory, JointTrajectory, MotionPlan
 from fourdgen_ros.msg import MotionPlan as MotionPlanMsg
 from fourdgen_ros.nodes import conversions
@@ -64,17 +64,17 @@ class Bench:
     """Robot, execution node and calls."""
 
     def __init__(self, graph: Graph, planner: FixedPlanner, robot: Robot | None = None,
-                 **values: Any) -> None:
+                 robot_name: str = 'panda', **values: Any) -> None:
         self.graph, self.planner = graph, planner
         self.robot = graph.add(robot if robot is not None else Robot())
         self.events = graph.listen(String, 'trajectory_execution_event')
         values = {'execution_mode': 'auto', 'heartbeat_timeout': 0.0,
-                  'joint_state_timeout': PATIENT, **values}
+                  'joint_state_timeout': PATIENT, 'robot': robot_name, **values}
         self.node = graph.add(ExecutionNode(planner, **parameters(**values)))
         assert eventually(lambda: self.joints_age() < 1.0)
 
     def joints_age(self) -> float:
-        return self.node._joints.age(list(FINGERS))
+        return self.node._joints.age(self.robot.config.finger_joints)
 
     def plan(self, **fields: Any) -> Any:
         return self.graph.act(PlanMotion, 'plan_motion', planning_goal(**fields))
@@ -163,6 +163,23 @@ def test_parallel_gripper_command(bench: Any) -> None:
     assert command.name == list(FINGERS)
     assert list(command.position) == [0.015, 0.015]
     assert list(command.effort) == [25.0, 25.0]
+
+
+@pytest.mark.parametrize('action', ['GripperCommand', 'ParallelGripperCommand'])
+def test_a_gripper_whose_joint_turns(bench: Any, action: str) -> None:
+    """Widths stay in m; the joint is commanded and read in rad, and closes as it grows."""
+    b = bench(FixedPlanner(GripperCommand(0.02125, 25.0)), Robot(action, 'ur5e_robotiq_2f85'),
+              robot_name='ur5e_robotiq_2f85', gripper_action_type=action)
+    assert b.execute().error_code == 0
+    assert b.planner.calls[0]['opening'] == pytest.approx(0.085)
+    command = b.robot.gripper_goals[0].command
+    if action == 'GripperCommand':
+        assert (command.position, command.max_effort) == (pytest.approx(0.6), 25.0)
+    else:
+        assert command.name == ['robotiq_85_left_knuckle_joint']
+        assert list(command.position) == [pytest.approx(0.6)]
+    assert eventually(lambda: b.plan().error_code == 0
+                      and b.planner.calls[-1]['opening'] == pytest.approx(0.02125))
 
 
 def test_a_gripper_that_stalls_holds_something(bench: Any) -> None:
@@ -331,6 +348,59 @@ def test_the_node_stops_the_arm_when_it_ends(bench: Any, graph: Graph) -> None:
     b.start_moving()
     graph.remove(b.node)
     assert b.holds()
+
+
+def test_deactivating_stops_the_arm_and_voids_the_plans(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(move(GOAL, LONG)))
+    running = b.start_moving()
+    assert graph.change('execution', 'deactivate')
+    assert not b.robot.moving
+    assert b.holds()
+    assert running.wait(30.0)
+    assert running.result.error_code == Result.STOPPED
+    assert running.result.error_msg == 'the node was deactivated or shut down'
+    assert graph.change('execution', 'activate')
+    assert eventually(lambda: b.joints_age() < 1.0)
+    b.planner.segments = (GripperCommand(0.05),)
+    plan_id = b.plan().plan.plan_id
+    assert graph.change('execution', 'deactivate')
+    with pytest.raises(ExecutionError, match='rejected the goal'):
+        b.execute(plan_id)
+    assert graph.change('execution', 'activate')
+    assert b.execute(plan_id).error_code == Result.UNKNOWN_PLAN
+    assert b.robot.gripper_goals == []
+
+
+def test_a_fault_outlives_every_transition(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(GripperCommand(0.05)))
+    assert graph.call(Trigger, 'execution/stop').success
+    for transition in ('deactivate', 'cleanup', 'configure', 'activate'):
+        assert graph.change('execution', transition)
+    assert eventually(lambda: b.joints_age() < 1.0)
+    assert b.plan().error_code == PlanMotion.Result.FAULT
+    assert b.execute('any').error_code == Result.FAULT
+    assert graph.call(Trigger, 'execution/reset_fault').success
+    assert b.execute().error_code == Result.NONE
+
+
+def test_stop_is_heard_while_inactive_and_honest_while_unconfigured(
+        bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(GripperCommand(0.05)))
+    assert graph.change('execution', 'deactivate')
+    assert graph.call(Trigger, 'execution/stop').success
+    assert eventually(lambda: [e.data for e in b.events] == ['stop'])
+    assert graph.change('execution', 'cleanup')
+    answer = graph.call(Trigger, 'execution/stop')
+    assert not answer.success
+    assert '/execution is unconfigured: it moves nothing' in answer.message
+
+
+def test_an_unknown_robot_is_a_failure_to_configure(graph: Graph, capfd: Any) -> None:
+    graph.add(ExecutionNode(FixedPlanner(), **parameters(autostart=False, robot='no_such')))
+    assert not graph.change('execution', 'configure')
+    log = capfd.readouterr().err
+    assert 'cannot configure' in log
+    assert 'no_such.yaml' in log
 
 
 @pytest.mark.parametrize(('name', 'value'), [

@@ -15,9 +15,10 @@ from rclpy.action import ActionServer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from fourdgen_ros.core.paths import share_directory
+from fourdgen_ros.motion.moveit import ERROR_CODES
 
-# Made by rosidl from the definitions of control_msgs 5.8.0 and tf2_msgs 0.36.4 (Jazzy). The hash of
-# an action covers its goal, result, feedback and everything nested in them.
+# Made by rosidl from the definitions of control_msgs 5.8.0, tf2_msgs 0.36.4 and moveit_msgs 2.6.0
+# (Jazzy). The hash of an action or service covers its parts and everything nested in them.
 UPSTREAM = {
     'tf2_msgs/msg/TFMessage':
         'RIHS01_e369d0f05a23ae52508854b66f6aa0437f3449d652e8cbf22d5abe85d020f087',
@@ -33,6 +34,20 @@ UPSTREAM = {
         'RIHS01_e17c0e644eccf14bea84a0a93e0977182872c2eb7873ca6694900059b46dbc84',
     'control_msgs/action/ParallelGripperCommand':
         'RIHS01_adfd3c1ebe8abc38ebcc0e454b6423d291d4010dd5697d14eca5b9be4726ae18',
+    'object_recognition_msgs/msg/ObjectType':
+        'RIHS01_5eb3ee3976403366d7c50d7dbee8bec96b3bced1e752674a7194a35841632134',
+    'octomap_msgs/msg/OctomapWithPose':
+        'RIHS01_e65f8760aa96a2acef86b6d206175cfc78420082b6159dd3fa6ebf93f5f81979',
+    'moveit_msgs/action/ExecuteTrajectory':
+        'RIHS01_e1ed3386f275fc8cea91cc78701074f892e78e583be2f8063eea5616dd1065fc',
+    'moveit_msgs/srv/ApplyPlanningScene':
+        'RIHS01_8e6134783db0987c0acedbfd2f16f608a8f7a54e83a7bbb372e851af419f4d72',
+    'moveit_msgs/srv/GetCartesianPath':
+        'RIHS01_b19f501df5d378141d918199894c3ad24533e76021a880b15dc5d62fec8d7b1a',
+    'moveit_msgs/srv/GetPlanningScene':
+        'RIHS01_7ed7e96238b902174d985b0eb739ea08c95377e8e46a6a9014c22497faf79cd2',
+    'moveit_msgs/srv/GetStateValidity':
+        'RIHS01_e9fcd24ae0fd8c2f16d4afe397efaf03427d1f899fe91ecf6cb7f7f1c6ca8720',
 }
 FOLLOW_JOINT_TRAJECTORY_FEEDBACK_MESSAGE = (
     'RIHS01_80398fcb9674a79081a9906e2ccf0c804dd7cb15e22e362e606ee87186beab71')
@@ -67,6 +82,15 @@ def test_constants_of_follow_joint_trajectory() -> None:
     tolerance = JointComponentTolerance
     assert [tolerance.X_AXIS, tolerance.Y_AXIS, tolerance.Z_AXIS, tolerance.TRANSLATION,
             tolerance.ROTATION] == [1, 2, 3, 4, 5]
+
+
+def test_constants_of_moveit() -> None:
+    from moveit_msgs.msg import CollisionObject, MoveItErrorCodes, PlanningSceneComponents
+
+    assert {name: getattr(MoveItErrorCodes, name) for name in ERROR_CODES.values()} == {
+        name: code for code, name in ERROR_CODES.items()}
+    assert CollisionObject.ADD == b'\x00'
+    assert PlanningSceneComponents.ALLOWED_COLLISION_MATRIX == 128
 
 
 def test_hashes_on_the_wire(ros: None) -> None:

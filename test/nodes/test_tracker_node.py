@@ -13,7 +13,7 @@ from sensor_msgs.msg import JointState
 
 from fourdgen_ros.action import TrackGripper
 from fourdgen_ros.core import se3
-from fourdgen_ros.core.errors import TrackingError
+from fourdgen_ros.core.errors import ExecutionError, TrackingError
 from fourdgen_ros.core.types import Future, GripperTrajectory
 from fourdgen_ros.msg import GeneratedFuture
 from fourdgen_ros.msg import GripperTrajectory as GripperTrajectoryMsg
@@ -53,7 +53,7 @@ class Bench:
     def __init__(self, graph: Graph, **values: Any) -> None:
         self.graph, self.tracker = graph, Upwards()
         self.node = graph.add(TrackerNode(self.tracker, **parameters(
-            tf_timeout=0.3, future_timeout=0.3, **values)))
+            **{'tf_timeout': 0.3, 'future_timeout': 0.3, **values})))
         self.futures = graph.client.create_publisher(GeneratedFuture, 'future', LATCHED)
         self.joints = graph.client.create_publisher(JointState, '/joint_states', 10)
         self.static = StaticTransformPublisher(graph.client)
@@ -157,6 +157,23 @@ def test_does_not_extrapolate_transforms(bench: Bench) -> None:
     assert bench.track('f').error_code == Result.NO_TRANSFORM
 
 
+def test_another_robot_has_other_frames_and_fingers(graph: Graph) -> None:
+    """A gripper whose one joint turns and closes as it grows."""
+    b = Bench(graph, robot='ur5e_robotiq_2f85', tf_timeout=30.0, future_timeout=30.0)
+    now = time.time_ns()
+    message = JointState(name=['robotiq_85_left_knuckle_joint'], position=[0.4])
+    message.header.stamp = conversions.ns_to_stamp(now)
+    b.static.send([('base_link', REFERENCE, T_BASE_REF)], now)
+    b.publish_future('a', now)
+    b.tf.send([('base_link', 'gripper_tcp', T_BASE_TCP)], now)
+    b.joints.publish(message)
+    assert eventually(lambda: bool(b.node._openings))
+    result = b.track('a')
+    assert (result.error_code, result.error_msg) == (0, '')
+    assert b.tracker.calls[0][1] == pytest.approx(0.0425)
+    assert result.trajectory.header.frame_id == 'base_link'
+
+
 def test_tracks_without_the_opening_when_fingers_are_silent(bench: Bench) -> None:
     now = time.time_ns()
     bench.publish_camera(now)
@@ -175,3 +192,22 @@ def test_says_what_the_tracker_said(bench: Bench) -> None:
     result = bench.track('f')
     assert result.error_code == Result.TRACKING_FAILED
     assert result.error_msg == 'gripper not visible in frame 0'
+
+
+def test_an_inactive_tracker_hears_nothing_and_starts_anew(bench: Bench) -> None:
+    now = time.time_ns()
+    bench.publish_camera(now)
+    bench.publish_robot(now, 0.06, T_BASE_TCP)
+    bench.publish_future('f', now)
+    assert bench.track('f').error_code == Result.NONE
+    assert bench.graph.change('tracker', 'deactivate')
+    assert eventually(lambda: bench.futures.get_subscription_count() == 0
+                      and bench.joints.get_subscription_count() == 0)
+    with pytest.raises(ExecutionError, match='rejected the goal'):
+        bench.track('f')
+    assert bench.graph.change('tracker', 'cleanup')
+    assert bench.graph.change('tracker', 'configure')
+    assert bench.graph.change('tracker', 'activate')
+    assert eventually(lambda: bench.joints.get_subscription_count() == 1)
+    bench.publish_robot(now, 0.02, T_BASE_TCP)
+    assert bench.track('f').error_code == Result.NONE  # the last future is latched

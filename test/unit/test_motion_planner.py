@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError, PlanningError
 from fourdgen_ros.core.types import GripperCommand, JointTrajectory
-from fourdgen_ros.motion.embedded import EmbeddedPlanner, PathSettings
+from fourdgen_ros.motion.embedded import EmbeddedPlanner
 from fourdgen_ros.motion.kinematics import RobotModel
+from fourdgen_ros.motion.planner import PathSettings
 from fourdgen_ros.motion.robot import RobotConfig, SceneBox, Workspace
 from fourdgen_ros.motion.safety import CheckError, SafetyLimits, check_start
 

@@ -17,7 +17,13 @@ import fourdgen_ros
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.paths import share_directory
 from fourdgen_ros.motion.kinematics import RobotModel
-from fourdgen_ros.motion.robot import FingerTip, RobotConfig, SceneBox, Workspace
+from fourdgen_ros.motion.robot import (
+    ControllerNames,
+    FingerTip,
+    RobotConfig,
+    SceneBox,
+    Workspace,
+)
 
 PACKAGE = Path(fourdgen_ros.__file__).parent
 MJCF = PACKAGE / 'assets' / 'franka_panda' / 'panda.xml'
@@ -95,6 +101,43 @@ def test_finger_opening_counts(robot):
     model = RobotModel(replace(robot, scene=(beside,)))
     assert model.collision(robot.home, 0.0) is None
     assert model.collision(robot.home, 0.08)[1] == 'wall'
+
+
+ROBOTS = sorted(p.stem for p in (share_directory() / 'config' / 'robots').glob('*.yaml'))
+
+
+@pytest.mark.parametrize('name', ROBOTS)
+def test_every_robot_file(name):
+    robot = RobotConfig.named(name)
+    assert robot.name == name
+    closed, opened = robot.opening
+    for opening, position in zip(robot.opening, robot.finger_positions, strict=True):
+        assert robot.finger_position(opening) == pytest.approx(position)
+        assert robot.opening_at(np.full(len(robot.finger_joints), position)) == pytest.approx(
+            opening)
+    assert robot.opening_at([robot.finger_position(0.03)] * len(robot.finger_joints)
+                            ) == pytest.approx(0.03)
+    assert closed == 0.0 and 0.05 < opened < 0.15
+    assert (robot.jerk >= robot.acceleration).all()
+    assert not any(v is None for v in (*robot.workspace.min, *robot.workspace.max))
+
+
+def test_robot_files_are_those_that_the_docs_name():
+    assert {'panda', 'fr3', 'ur5e_robotiq_2f85', 'xarm7'} == set(ROBOTS)
+
+
+def test_a_gripper_that_closes_as_its_joint_grows():
+    robot = RobotConfig.named('ur5e_robotiq_2f85')
+    assert robot.finger_position(0.085) == pytest.approx(0.0)
+    assert robot.finger_position(0.0425) == pytest.approx(0.4)
+    assert robot.opening_at(np.array([0.8])) == pytest.approx(0.0)
+
+
+def test_nonsense_grippers_are_refused(robot):
+    with pytest.raises(InputError, match='finger positions'):
+        replace(robot, finger_positions=(0.04, 0.04))
+    with pytest.raises(InputError, match='gripper_action_type.*GripperCommand'):
+        ControllerNames(arm_action='a', gripper_action='g', gripper_action_type='Grip')
 
 
 def test_yaml_without_a_key_is_refused(tmp_path):
