@@ -33,7 +33,7 @@ class ActionError(Exception):
 
 
 class CanceledError(Exception):
-    """The client canceled the goal, or the node is closing."""
+    """The client canceled the goal, or the node stops."""
 
 
 class Goal:
@@ -45,9 +45,14 @@ class Goal:
         self.request = handle.request
 
     @property
+    def by_client(self) -> bool:
+        """Whether the client asked for the end."""
+        return self._handle.is_cancel_requested
+
+    @property
     def canceled(self) -> bool:
         """Whether the goal shall end."""
-        return self._handle.is_cancel_requested or self._stopping.is_set()
+        return self.by_client or self._stopping.is_set()
 
     def check(self) -> None:
         """Raise `CanceledError` when the goal shall end."""
@@ -69,6 +74,7 @@ def serve_action(node: StageNode, action_type: type, name: str,
     `ActionError` with its own code, `CanceledError` with `canceled`, an error in `codes` with the
     code of the first class that matches, any other with `unexpected` and a traceback in the log.
     A second goal ends at once with code `busy`, or is rejected where the action has no such code.
+    While `node.stopping` is set every goal is rejected.
     """
     running = threading.Lock()
 
@@ -82,7 +88,8 @@ def serve_action(node: StageNode, action_type: type, name: str,
             work(goal, result)
             return True
         except CanceledError:
-            fail(result, canceled, 'canceled')
+            fail(result, canceled, 'canceled' if goal.by_client else
+                 'the node was deactivated or shut down')
         except ActionError as error:
             fail(result, error.code, str(error))
         except Exception as error:
@@ -101,23 +108,27 @@ def serve_action(node: StageNode, action_type: type, name: str,
             fail(result, busy, f'{name} is busy with another goal; cancel it or wait')
             handle.abort()
             return result
-        try:
-            start = time.monotonic()
-            done = attempt(Goal(handle, action_type.Feedback, node.stopping), result)
-            if hasattr(result, 'seconds'):
-                result.seconds = time.monotonic() - start
-        finally:
-            running.release()
-        if done:
-            handle.succeed()
-        elif handle.is_cancel_requested:
-            handle.canceled()
-        else:
-            handle.abort()
+        with node.open_goal():
+            try:
+                start = time.monotonic()
+                done = attempt(Goal(handle, action_type.Feedback, node.stopping), result)
+                if hasattr(result, 'seconds'):
+                    result.seconds = time.monotonic() - start
+            finally:
+                running.release()
+            if done:
+                handle.succeed()
+            elif handle.is_cancel_requested:
+                handle.canceled()
+            else:
+                handle.abort()
         return result
 
     def accept(_: Any) -> GoalResponse:
-        if node.stopping.is_set() or (busy is None and running.locked()):
+        if node.stopping.is_set():
+            node.get_logger().error(f'{name}: goal rejected, the node is not active')
+            return GoalResponse.REJECT
+        if busy is None and running.locked():
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
 

@@ -21,6 +21,7 @@ from rcl_interfaces.msg import (
 )
 from rclpy.action import ActionClient, ActionServer
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -42,13 +43,22 @@ N = TypeVar('N', bound='StageNode')
 
 
 class StageNode(Node):
-    """A node that runs stages; `close` ends what it does before it is destroyed."""
+    """A node that runs stages; `close` ends what it does before it is destroyed.
+
+    While `stopping` is set no goal is accepted and open ones end; `closing` ends the node.
+    """
+
+    reconfigurable = False  # whether parameters that are not dynamic may change between runs
 
     def __init__(self, name: str, **options: Any) -> None:
         """`options` go to `rclpy.node.Node`."""
         super().__init__(name, **options)
+        self.closing = threading.Event()
         self.stopping = threading.Event()
         self.group = ReentrantCallbackGroup()
+        self._open_goals = 0
+        self._goals_changed = threading.Condition()
+        self._fixed: set[str] = set()
         self._choices: dict[str, Sequence[str]] = {}
         self._reports: list[tuple[str, Callable[[], Status]]] = []
         self.add_on_set_parameters_callback(self._check_choices)
@@ -61,9 +71,12 @@ class StageNode(Node):
         """Declare a parameter and return its value.
 
         `low` and `high` are inclusive bounds, `choices` the allowed strings. Only a `dynamic`
-        parameter can be set while the node runs. A value outside its bounds stops the start.
+        parameter can be set while the node works. A value outside its bounds stops the start.
         """
-        descriptor = ParameterDescriptor(description=description, read_only=not dynamic)
+        descriptor = ParameterDescriptor(
+            description=description, read_only=not (dynamic or self.reconfigurable))
+        if not dynamic:
+            self._fixed.add(name)
         if low is not None and high is not None:
             if isinstance(default, float):
                 descriptor.floating_point_range = [
@@ -93,10 +106,14 @@ class StageNode(Node):
         """Publish `status()` = (level, message, values) as '<node>: <part>' at 1 Hz (REP 107)."""
         self._reports.append((part, status))
 
+    def reports(self) -> list[tuple[str, Callable[[], Status]]]:
+        """Parts of the node, and what tells their present status."""
+        return self._reports
+
     def _publish_diagnostics(self) -> None:
         array = DiagnosticArray()
         array.header.stamp = self.get_clock().now().to_msg()
-        for part, status in self._reports:
+        for part, status in self.reports():
             level, message, values = status()
             array.status.append(DiagnosticStatus(
                 level=level, name=f'{self.get_name()}: {part}', message=message,
@@ -105,8 +122,29 @@ class StageNode(Node):
         if array.status:
             self._diagnostics.publish(array)
 
+    @contextlib.contextmanager
+    def open_goal(self) -> Iterator[None]:
+        """Mark a goal as being worked on."""
+        with self._goals_changed:
+            self._open_goals += 1
+        try:
+            yield
+        finally:
+            with self._goals_changed:
+                self._open_goals -= 1
+                self._goals_changed.notify_all()
+
+    def goals_have_ended(self, timeout: float) -> bool:
+        """Whether no goal is being worked on any more within `timeout` s."""
+        with self._goals_changed:
+            return self._goals_changed.wait_for(lambda: self._open_goals == 0, timeout)
+
+    def start(self) -> None:
+        """Begin to work. Called once, when the node is spun; raises what makes that impossible."""
+
     def close(self) -> None:
         """End open goals. Called once, before the executor stops, also on Ctrl-C."""
+        self.closing.set()
         self.stopping.set()
 
     def destroy_node(self) -> None:
@@ -124,20 +162,23 @@ def destroy_actions(node: Node) -> None:
 
 def spin(executor: MultiThreadedExecutor, node: StageNode) -> None:
     """Spin until the executor is shut down; an error in one callback never ends the node."""
-    while rclpy.ok() and not node.stopping.is_set():
+    while rclpy.ok() and not node.closing.is_set():
         try:
             executor.spin()
         except rclpy.executors.ExternalShutdownException:
             return
+        except InvalidHandle as error:
+            # A transition took something away that the executor was about to look at.
+            node.get_logger().debug(f'looking again: {error}')
         except Exception:
-            if node.stopping.is_set():
+            if node.closing.is_set():
                 return  # rclpy takes the executor's parts away while it still looks at them
             node.get_logger().error(f'unexpected error in a callback:\n{traceback.format_exc()}')
 
 
 @contextlib.contextmanager
 def spinning(factory: Callable[[], N], args: Sequence[str] | None = None) -> Iterator[N]:
-    """Initialise rclpy and spin the node that `factory` makes; at the end close and destroy it.
+    """Initialise rclpy, spin and start the node that `factory` makes; at the end destroy it.
 
     rclpy's own signal handlers would close the connection at once; then nobody could cancel what
     the controllers do. So signals are the caller's, `close` does its work over a living connection,
@@ -151,6 +192,7 @@ def spinning(factory: Callable[[], N], args: Sequence[str] | None = None) -> Ite
         thread = threading.Thread(target=spin, args=(executor, node), daemon=True)
         thread.start()
         try:
+            node.start()
             yield node
         finally:
             node.close()

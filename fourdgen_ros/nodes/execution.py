@@ -29,9 +29,10 @@ from fourdgen_ros.motion.watchdog import Watchdog
 from fourdgen_ros.msg import MotionPlan as MotionPlanMsg
 from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.actions import POLL, ActionError, CanceledError, Goal, Worker, serve_action
-from fourdgen_ros.nodes.base import ERROR, OK, StageNode, Status, run_node
+from fourdgen_ros.nodes.base import ERROR, OK, Status, run_node
 from fourdgen_ros.nodes.controllers import GRIPPER_ACTIONS, Controllers, RejectedError
 from fourdgen_ros.nodes.joints import Joints
+from fourdgen_ros.nodes.lifecycle import ManagedNode
 from fourdgen_ros.nodes.qos import LATCHED, SENSOR, qos_events
 from fourdgen_ros.srv import ConfirmPlan
 
@@ -53,40 +54,20 @@ LIMITS = {
 }
 
 
-class ExecutionNode(StageNode):
+class ExecutionNode(ManagedNode):
     """The only node that moves the robot."""
 
     def __init__(self, planner: Planner | None = None, **options: Any) -> None:
-        """Start; `planner` overrides the embedded one."""
+        """`planner` overrides the embedded one."""
         super().__init__('execution', **options)
-        name = self.parameter('robot', 'panda', 'robot: the name of a file in config/robots')
-        self._robot = RobotConfig.from_yaml(
-            share_directory() / 'config' / 'robots' / f'{name}.yaml')
-        self._ledger = PlanLedger(ExecutionMode(self.parameter(
-            'execution_mode', 'dry_run', 'dry_run: nothing is ever sent; confirm: every plan needs '
-            'confirm_plan with its id; auto: plans are executed on request',
-            choices=[mode.value for mode in ExecutionMode])))
-        self._limits = SafetyLimits(**{
-            key: self.parameter(key, default, description, low=low, high=high)
-            for key, (default, low, high, description) in LIMITS.items()})
-        self._joint_timeout = self.parameter(
-            'joint_state_timeout', 0.5, 'no joint states for this long stop the robot [s]',
-            low=0.05, high=5.0)
-        heartbeat = self.parameter(
-            'heartbeat_timeout', 1.0, 'no `heartbeat` for this long stops the robot; 0: no '
-            'heartbeat is asked for [s]', low=0.0, high=10.0)
-        self._watchdog = Watchdog(self._joint_timeout, heartbeat if heartbeat > 0.0 else None)
+        self._declare()
+        self._given = planner
+        self._watchdog: Watchdog | None = None
+        self._controllers: Controllers | None = None
+        self._planner: Planner | None = None
+        self._ledger = PlanLedger(ExecutionMode.DRY_RUN)
         self._stop_requested = False
         self._executing = threading.Event()
-        self._worker = Worker()
-        self._planner = planner if planner is not None else self._embedded()
-        self._controllers = self._make_controllers()
-        self._joints = Joints(self, self._robot.joints,
-                              lambda: self._watchdog.joint_states(time.monotonic_ns()))
-        self._publisher = self.create_publisher(MotionPlanMsg, 'plan', LATCHED)
-        self.create_subscription(
-            Empty, 'heartbeat', lambda _: self._watchdog.heartbeat(time.monotonic_ns()), SENSOR,
-            callback_group=self.group, event_callbacks=qos_events(self, 'heartbeat'))
         # Answered at once whatever else goes on: a group of its own.
         self.create_service(Trigger, '~/stop', self._on_stop,
                             callback_group=MutuallyExclusiveCallbackGroup())
@@ -105,29 +86,79 @@ class ExecutionNode(StageNode):
                      busy=Result.BUSY)
         self.report('execution', self._status)
 
+    def _declare(self) -> None:
+        self.parameter('robot', 'panda', 'robot: the name of a file in config/robots')
+        self.parameter(
+            'execution_mode', 'dry_run', 'dry_run: nothing is ever sent; confirm: every plan needs '
+            'confirm_plan with its id; auto: plans are executed on request',
+            choices=[mode.value for mode in ExecutionMode])
+        for name, (default, low, high, description) in LIMITS.items():
+            self.parameter(name, default, description, low=low, high=high)
+        self.parameter('joint_state_timeout', 0.5, 'no joint states for this long stop the robot '
+                                                   '[s]', low=0.05, high=5.0)
+        self.parameter(
+            'heartbeat_timeout', 1.0, 'no `heartbeat` for this long stops the robot; 0: no '
+            'heartbeat is asked for [s]', low=0.0, high=10.0)
+        self.parameter('arm_action', 'panda_arm_controller/follow_joint_trajectory',
+                       'FollowJointTrajectory action of the arm controller')
+        self.parameter('gripper_action', 'panda_hand_controller/gripper_cmd',
+                       'action of the gripper controller')
+        self.parameter('gripper_action_type', GRIPPER_ACTIONS[0],
+                       'type of the gripper action, of control_msgs', choices=GRIPPER_ACTIONS)
+        self.parameter('time_factor', 1.5, 'an arm motion may take this many times its '
+                                           'duration ...', low=1.0, high=10.0)
+        self.parameter('time_margin', 3.0, '... and this much more [s]', low=0.1, high=60.0)
+        self.parameter('gripper_timeout', 5.0, 'time limit of a gripper command [s]',
+                       low=0.1, high=60.0)
+
+    def configure(self) -> None:
+        """Read the robot and the limits, load the planner, look for the controllers.
+
+        A fault that was latched stays until it is reset, whatever transitions come.
+        """
+        self._worker = Worker()
+        self._robot = RobotConfig.from_yaml(
+            share_directory() / 'config' / 'robots' / f'{self.value("robot")}.yaml')
+        self._limits = SafetyLimits(**{key: self.value(key) for key in LIMITS})
+        self._joint_timeout = self.value('joint_state_timeout')
+        heartbeat = self.value('heartbeat_timeout')
+        fault = None if self._watchdog is None else self._watchdog.fault
+        self._watchdog = Watchdog(self._joint_timeout, heartbeat if heartbeat > 0.0 else None)
+        if fault is not None:
+            self._watchdog.stop(fault)
+        self._ledger = PlanLedger(ExecutionMode(self.value('execution_mode')))
+        self._planner = self._given if self._given is not None else self._embedded()
+        self._controllers = Controllers(
+            self, arm_action=self.value('arm_action'), gripper_action=self.value('gripper_action'),
+            gripper_type=self.value('gripper_action_type'), fingers=self._robot.finger_joints,
+            time_factor=self.value('time_factor'), time_margin=self.value('time_margin'),
+            gripper_timeout=self.value('gripper_timeout'))
+
+    def activate(self) -> None:
+        """Listen to the robot and the heartbeat."""
+        watchdog = self._watchdog
+        self._joints = Joints(self, self._robot.joints,
+                              lambda: watchdog.joint_states(time.monotonic_ns()))
+        self._publisher = self.create_publisher(MotionPlanMsg, 'plan', LATCHED)
+        self.create_subscription(
+            Empty, 'heartbeat', lambda _: watchdog.heartbeat(time.monotonic_ns()), SENSOR,
+            callback_group=self.group, event_callbacks=qos_events(self, 'heartbeat'))
+
+    def deactivate(self) -> None:
+        """Stop a motion under way; the plans are void."""
+        self._ledger = PlanLedger(self._ledger.mode)
+        if self._executing.is_set():
+            self._controllers.stop()
+
+    def cleanup(self) -> None:
+        """Forget planner and controllers."""
+        self._controllers = self._planner = None
+        self._worker.close()
+
     def _embedded(self) -> Planner:
         from fourdgen_ros.motion.embedded import EmbeddedPlanner
 
         return EmbeddedPlanner(self._robot, self._limits)
-
-    def _make_controllers(self) -> Controllers:
-        arm = self.parameter('arm_action', 'panda_arm_controller/follow_joint_trajectory',
-                             'FollowJointTrajectory action of the arm controller')
-        gripper = self.parameter('gripper_action', 'panda_hand_controller/gripper_cmd',
-                                 'action of the gripper controller')
-        gripper_type = self.parameter(
-            'gripper_action_type', GRIPPER_ACTIONS[0],
-            'type of the gripper action, of control_msgs', choices=GRIPPER_ACTIONS)
-        factor = self.parameter('time_factor', 1.5, 'an arm motion may take this many times its '
-                                'duration ...', low=1.0, high=10.0)
-        margin = self.parameter('time_margin', 3.0, '... and this much more [s]',
-                                low=0.1, high=60.0)
-        timeout = self.parameter('gripper_timeout', 5.0, 'time limit of a gripper command [s]',
-                                 low=0.1, high=60.0)
-        return Controllers(
-            self, arm_action=arm, gripper_action=gripper, gripper_type=gripper_type,
-            fingers=self._robot.finger_joints, time_factor=factor, time_margin=margin,
-            gripper_timeout=timeout)
 
     # --- planning -----------------------------------------------------------------------------
 
@@ -217,9 +248,15 @@ class ExecutionNode(StageNode):
     # --- services -----------------------------------------------------------------------------
 
     def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        controllers = self._controllers
+        if controllers is None:
+            response.message = (f'{self.get_fully_qualified_name()} is {self.state}: it moves '
+                                f'nothing and knows no controllers; use the robot\'s own stop')
+            self.get_logger().error(response.message)
+            return response
         self._stop_requested = True
         self._watchdog.stop('stopped on request')
-        self._controllers.stop()
+        controllers.stop()
         response.success = True
         response.message = 'stopped; call reset_fault before the next motion'
         self.get_logger().warning(response.message)
@@ -229,7 +266,7 @@ class ExecutionNode(StageNode):
         if self._executing.is_set():
             response.message = 'a motion is still under way'
             return response
-        fault = self._watchdog.reset()
+        fault = self._watchdog.reset() if self._watchdog is not None else None
         self._stop_requested = False
         response.success = True
         response.message = 'there was no fault' if fault is None else f'cleared: {fault}'
@@ -252,17 +289,6 @@ class ExecutionNode(StageNode):
             'joint state age [s]': f'{self._joints.age(self._robot.joints):.2f}',
             'velocity scaling': self._limits.velocity_scaling}
         return (OK, 'ready', values) if fault is None else (ERROR, fault, values)
-
-    def close(self) -> None:
-        """Stop a motion under way and wait until it has been told to hold."""
-        executing = self._executing.is_set()
-        super().close()
-        if executing:
-            self._controllers.stop()
-            end = time.monotonic() + 2.0
-            while self._executing.is_set() and time.monotonic() < end:
-                time.sleep(POLL)
-        self._worker.close()
 
 
 def main() -> int:

@@ -21,7 +21,8 @@ from fourdgen_ros.generator.base import Generator
 from fourdgen_ros.msg import GeneratedFuture
 from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.actions import ActionError, Goal, Worker, call_service, serve_action
-from fourdgen_ros.nodes.base import ERROR, OK, WARN, StageNode, Status, run_node
+from fourdgen_ros.nodes.base import ERROR, OK, WARN, Status, run_node
+from fourdgen_ros.nodes.lifecycle import ManagedNode
 from fourdgen_ros.nodes.qos import LATCHED, qos_events
 from fourdgen_ros.srv import GetCellState
 
@@ -33,21 +34,20 @@ TOPICS = {'color': '{camera}/color/image_raw',
           'info': '{camera}/color/camera_info'}
 
 
-class GeneratorNode(StageNode):
+class GeneratorNode(ManagedNode):
     """Keeps the newest synchronised RGB-D set; generates from one that is newer than the goal."""
 
     def __init__(self, generator: Generator | None = None, **options: Any) -> None:
-        """Start; `generator` overrides the one that the parameters name."""
+        """`generator` overrides the one that the parameters name."""
         super().__init__('generator', **options)
-        self._cameras: list[str] = self.parameter(
-            'cameras', ['cam_left', 'cam_right'], 'names of the cameras, the reference first')
-        patterns = {
-            kind: self.parameter(f'{kind}_topic', TOPICS[kind],
-                                 f'topic of a camera\'s {kind}; {{camera}} is the name')
-            for kind in KINDS}
-        slop = self.parameter(
+        self.parameter('cameras', ['cam_left', 'cam_right'],
+                       'names of the cameras, the reference first')
+        for kind, topic in TOPICS.items():
+            self.parameter(f'{kind}_topic', topic,
+                           f'topic of a camera\'s {kind}; {{camera}} is the name')
+        self.parameter(
             'slop', 0.05, 'largest stamp difference within one observation [s]', low=0.0, high=1.0)
-        reliability = self.parameter(
+        self.parameter(
             'input_reliability', 'best_effort',
             'QoS reliability of the camera subscriptions; best_effort matches every publisher',
             choices=('best_effort', 'reliable'))
@@ -60,18 +60,13 @@ class GeneratorNode(StageNode):
             'been at rest since its last motion', low=0.0, high=10.0, dynamic=True)
         self.parameter('steps', 0, 'denoising steps when the goal does not say; 0: the '
                                    'generator\'s default', low=0, high=1000, dynamic=True)
-        self._topics = {(camera, kind): self.resolve_topic_name(pattern.format(camera=camera))
-                        for camera in self._cameras for kind, pattern in patterns.items()}
-        self._synchroniser = Synchroniser(self._cameras, slop_s=slop, topics=self._topics)
-        self._generator = generator if generator is not None else self._load()
-        self._worker = Worker()
+        self.parameter(
+            'generator', 'tiny', 'the generator: tiny (a model) or oracle (simulated cell only: '
+                                 'rolls the scripted expert ahead)', choices=('tiny', 'oracle'))
+        self.parameter('model', '', 'folder of the model; empty: the bundled one')
+        self._given = generator
+        self._generator: Generator | None = None
         self._last_seconds = float('nan')
-        self._publisher = self.create_publisher(GeneratedFuture, 'future', LATCHED)
-        qos = QoSProfile(depth=5, reliability=ReliabilityPolicy[reliability.upper()])
-        for (camera, kind), topic in self._topics.items():
-            self.create_subscription(
-                KINDS[kind], topic, functools.partial(self._on_frame, camera, kind), qos,
-                callback_group=self.group, event_callbacks=qos_events(self, topic))
         serve_action(self, GenerateFuture, 'generate_future', self._generate,
                      unexpected=Result.GENERATION_FAILED, canceled=Result.CANCELED,
                      codes={InputError: Result.NO_OBSERVATION,
@@ -80,15 +75,39 @@ class GeneratorNode(StageNode):
         self.report('generator', lambda: (
             OK, self._generator.name, {'last generation [s]': f'{self._last_seconds:.3f}'}))
 
+    def configure(self) -> None:
+        """Load the model."""
+        self._worker = Worker()
+        self._cameras: list[str] = self.value('cameras')
+        self._topics = {
+            (camera, kind): self.resolve_topic_name(
+                self.value(f'{kind}_topic').format(camera=camera))
+            for camera in self._cameras for kind in KINDS}
+        self._generator = self._given if self._given is not None else self._load()
+
+    def activate(self) -> None:
+        """Listen to the cameras."""
+        self._synchroniser = Synchroniser(self._cameras, slop_s=self.value('slop'),
+                                          topics=self._topics)
+        self._publisher = self.create_publisher(GeneratedFuture, 'future', LATCHED)
+        reliability = ReliabilityPolicy[self.value('input_reliability').upper()]
+        qos = QoSProfile(depth=5, reliability=reliability)
+        for (camera, kind), topic in self._topics.items():
+            self.create_subscription(
+                KINDS[kind], topic, functools.partial(self._on_frame, camera, kind), qos,
+                callback_group=self.group, event_callbacks=qos_events(self, topic))
+
+    def cleanup(self) -> None:
+        """Forget the model; a stage that computes runs on unseen."""
+        self._worker.close()
+        self._generator = None
+
     def _load(self) -> Generator:
-        backend = self.parameter(
-            'generator', 'tiny', 'the generator: tiny (a model) or oracle (simulated cell only: '
-                                 'rolls the scripted expert ahead)', choices=('tiny', 'oracle'))
-        model = self.parameter('model', '', 'folder of the model; empty: the bundled one')
-        if backend == 'oracle':
+        if self.value('generator') == 'oracle':
             return self._oracle()
         from fourdgen_ros.generator.tiny import TinyGenerator
 
+        model = self.value('model')
         return TinyGenerator.from_pretrained(
             model if model else share_directory() / 'models' / 'tiny')
 
@@ -100,7 +119,7 @@ class GeneratorNode(StageNode):
 
         def state() -> CellState:
             response = call_service(client, GetCellState.Request(), timeout=10.0,
-                                    interrupted=self.stopping.is_set)
+                                    interrupted=lambda: self.stopping.is_set())
             if not response.success:
                 raise ExecutionError('cell/get_state failed', got=response.message)
             return CellState.from_array(response.state)
@@ -160,11 +179,6 @@ class GeneratorNode(StageNode):
         if not gaps:
             return OK, 'synchronised', values
         return (ERROR if stats.sets == 0 else WARN), '; '.join(str(g) for g in gaps), values
-
-    def close(self) -> None:
-        """End; a stage that computes runs on unseen."""
-        super().close()
-        self._worker.close()
 
 
 def main() -> int:

@@ -26,6 +26,7 @@ from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.actions import SafeActionClient, call_action, call_service, wait_for_ready
 from fourdgen_ros.nodes.base import StageNode
 from fourdgen_ros.nodes.qos import LATCHED, SENSOR
+from fourdgen_ros.nodes.server_states import ServerStates
 from fourdgen_ros.nodes.tf import Transforms
 from fourdgen_ros.srv import CheckSuccess
 
@@ -67,6 +68,7 @@ class RunWatcher(StageNode):
         self._stages = {name: SafeActionClient(self, kind, name) for name, kind in (
             ('generate_future', GenerateFuture), ('track_gripper', TrackGripper),
             ('plan_motion', PlanMotion), ('execute_plan', ExecutePlan))}
+        self._servers = ServerStates(self)
         self._check = self.create_client(CheckSuccess, 'cell/check_success',
                                          callback_group=self.group)
         self._transforms = Transforms(self, self.group, cache_s=_HISTORY)
@@ -83,9 +85,10 @@ class RunWatcher(StageNode):
                                  callback_group=self.group)
 
     def missing(self) -> list[str]:
-        """What a run still waits for: action servers and cameras."""
+        """What a run still waits for: action servers of active nodes, and cameras."""
         servers = {'run_task': self._run, **self._stages}
-        waiting = [name for name, client in servers.items() if not client.server_is_ready()]
+        waiting = [name for name, client in servers.items()
+                   if not self._servers.of(client).ready]
         return waiting + [camera for camera in self._cameras if camera not in self._newest]
 
     def run(self, task: str, *, seed: int, max_segments: int, timeout: float,

@@ -24,10 +24,10 @@ from fourdgen_ros.nodes.actions import (
     call_action,
     call_service,
     serve_action,
-    wait_for_ready,
 )
 from fourdgen_ros.nodes.base import OK, StageNode, run_node
 from fourdgen_ros.nodes.qos import RESULT
+from fourdgen_ros.nodes.server_states import ServerStates
 from fourdgen_ros.srv import CheckSuccess
 
 Result = RunTask.Result
@@ -67,6 +67,7 @@ class TaskLoopNode(StageNode):
         self._track = SafeActionClient(self, TrackGripper, 'track_gripper')
         self._plan = SafeActionClient(self, PlanMotion, 'plan_motion')
         self._execute = SafeActionClient(self, ExecutePlan, 'execute_plan')
+        self._servers = ServerStates(self)
         self._check = self.create_client(
             CheckSuccess, success, callback_group=self.group) if success else None
         self._state = 'idle'
@@ -99,14 +100,14 @@ class TaskLoopNode(StageNode):
             result.timing_json = json.dumps(timings)
 
     def _require_servers(self, goal: Goal) -> None:
-        """Fail before anything is generated when a stage is not there."""
+        """Fail before anything is generated when a stage is not there or not active."""
+        timeout = self.value('server_timeout')
         for code, client in ((Result.GENERATION, self._generate), (Result.TRACKING, self._track),
                              (Result.PLANNING, self._plan), (Result.EXECUTION, self._execute)):
-            timeout = self.value('server_timeout')
-            if not wait_for_ready(client.server_is_ready, timeout, lambda: goal.canceled):
-                goal.check()
-                raise ActionError(code, f'no action server {client.name!r} within {timeout:g} s; '
-                                          f'start its node')
+            server = self._servers.wait(client, timeout, lambda: goal.canceled)
+            goal.check()
+            if not server.ready:
+                raise ActionError(code, f'after {timeout:g} s: {server}')
 
     def _segment(self, goal: Goal, segment: int, seed: int, timing: dict[str, Any]) -> int:
         """Run one segment and return the next unused seed."""

@@ -19,7 +19,8 @@ from fourdgen_ros.core.types import Future
 from fourdgen_ros.msg import GeneratedFuture, GripperTrajectory
 from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.actions import POLL, ActionError, Goal, Worker, serve_action
-from fourdgen_ros.nodes.base import OK, StageNode, run_node
+from fourdgen_ros.nodes.base import OK, run_node
+from fourdgen_ros.nodes.lifecycle import ManagedNode
 from fourdgen_ros.nodes.qos import LATCHED, SENSOR, qos_events
 from fourdgen_ros.nodes.tf import Transforms
 from fourdgen_ros.tracker.base import Tracker
@@ -28,34 +29,48 @@ Result = TrackGripper.Result
 FUTURES_KEPT = 4
 
 
-class TrackerNode(StageNode):
+class TrackerNode(ManagedNode):
     """Follows the gripper through published futures, from the pose that the kinematics give."""
 
     def __init__(self, tracker: Tracker | None = None, **options: Any) -> None:
-        """Start; `tracker` overrides the one that the parameters name."""
+        """`tracker` overrides the one that the parameters name."""
         super().__init__('tracker', **options)
-        self._base_frame = self.parameter(
-            'base_frame', 'panda_link0', 'base frame of the robot; results lie in it')
-        self._tcp_frame = self.parameter(
-            'tcp_frame', 'panda_hand_tcp', 'tool centre point: z approach, y opening direction')
-        self._fingers = self.parameter(
-            'finger_joints', ['panda_finger_joint1', 'panda_finger_joint2'],
-            'joints whose positions add up to the gripper opening [m]')
-        history = self.parameter(
-            'history', 60.0, 'how far back transforms and joint states are kept: longer than a '
-            'generation takes [s]', low=1.0, high=3600.0)
+        self.parameter('base_frame', 'panda_link0', 'base frame of the robot; results lie in it')
+        self.parameter('tcp_frame', 'panda_hand_tcp',
+                       'tool centre point: z approach, y opening direction')
+        self.parameter('finger_joints', ['panda_finger_joint1', 'panda_finger_joint2'],
+                       'joints whose positions add up to the gripper opening [m]')
+        self.parameter('history', 60.0, 'how far back transforms and joint states are kept: longer '
+                                        'than a generation takes [s]', low=1.0, high=3600.0)
         self.parameter('tf_timeout', 1.0, 'how long to wait for a transform [s]',
                        low=0.0, high=60.0, dynamic=True)
         self.parameter('future_timeout', 2.0, 'how long to wait for the future of a goal [s]',
                        low=0.0, high=60.0, dynamic=True)
-        self._tracker = tracker if tracker is not None else _embedded(self.parameter(
-            'gripper', 'panda_hand', 'gripper model: a folder of assets/grippers'))
-        self._worker = Worker()
+        self.parameter('gripper', 'panda_hand', 'gripper model: a folder of assets/grippers')
+        self._given = tracker
+        self._tracker: Tracker | None = None
         self._lock = threading.Lock()
+        self._last: dict[str, object] = {}
+        serve_action(self, TrackGripper, 'track_gripper', self._track,
+                     unexpected=Result.TRACKING_FAILED, canceled=Result.CANCELED,
+                     codes={TransformError: Result.NO_TRANSFORM,
+                            TrackingError: Result.TRACKING_FAILED})
+        self.report('tracker', lambda: (OK, f'{len(self._futures)} futures known', self._last))
+
+    def configure(self) -> None:
+        """Load the gripper model."""
+        self._worker = Worker()
+        self._base_frame, self._tcp_frame = self.value('base_frame'), self.value('tcp_frame')
+        self._fingers: list[str] = self.value('finger_joints')
+        self._tracker = (
+            self._given if self._given is not None else _embedded(self.value('gripper')))
+
+    def activate(self) -> None:
+        """Listen to futures, transforms and joint states."""
+        history = self.value('history')
+        self._history = round(history * 1e9)
         self._futures: OrderedDict[str, GeneratedFuture] = OrderedDict()
         self._openings: deque[tuple[int, float]] = deque()
-        self._history = round(history * 1e9)
-        self._last: dict[str, object] = {}
         self._transforms = Transforms(self, self.group, cache_s=history)
         self._publisher = self.create_publisher(GripperTrajectory, 'gripper_trajectory', LATCHED)
         self.create_subscription(GeneratedFuture, 'future', self._on_future, LATCHED,
@@ -64,11 +79,11 @@ class TrackerNode(StageNode):
         self.create_subscription(JointState, '/joint_states', self._on_joints,
                                  SENSOR, callback_group=self.group,
                                  event_callbacks=qos_events(self, '/joint_states'))
-        serve_action(self, TrackGripper, 'track_gripper', self._track,
-                     unexpected=Result.TRACKING_FAILED, canceled=Result.CANCELED,
-                     codes={TransformError: Result.NO_TRANSFORM,
-                            TrackingError: Result.TRACKING_FAILED})
-        self.report('tracker', lambda: (OK, f'{len(self._futures)} futures known', self._last))
+
+    def cleanup(self) -> None:
+        """Forget the model; a stage that computes runs on unseen."""
+        self._worker.close()
+        self._tracker = None
 
     def _on_future(self, message: GeneratedFuture) -> None:
         with self._lock:
@@ -140,11 +155,6 @@ class TrackerNode(StageNode):
             return None
         i = bisect.bisect_left(openings, stamp, key=lambda o: o[0])
         return min(openings[max(0, i - 1):i + 1], key=lambda o: abs(o[0] - stamp))[1]
-
-    def close(self) -> None:
-        """End; a stage that computes runs on unseen."""
-        super().close()
-        self._worker.close()
 
 
 def _embedded(gripper: str) -> Tracker:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import rclpy
+from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -48,6 +49,8 @@ class Graph:
     def add(self, node: Node) -> Any:
         self._nodes.append(node)
         self._executor.add_node(node)
+        if isinstance(node, StageNode):
+            node.start()
         return node
 
     def remove(self, node: Node) -> None:
@@ -79,6 +82,15 @@ class Graph:
             return call_service(client, request, timeout=timeout)
         finally:
             self.client.destroy_client(client)
+
+    def change(self, node: str, transition: str | int) -> bool:
+        """Whether a lifecycle transition, by label or id, succeeded."""
+        request = ChangeState.Request()
+        if isinstance(transition, int):
+            request.transition.id = transition
+        else:
+            request.transition.label = transition
+        return self.call(ChangeState, f'{node}/change_state', request).success
 
     def listen(self, message_type: type, topic: str, qos: Any = 10) -> list[Any]:
         """A list that the topic's messages are appended to."""

@@ -17,7 +17,7 @@ from std_msgs.msg import Empty, String
 from std_srvs.srv import Trigger
 
 from fourdgen_ros.action import ExecutePlan, PlanMotion
-from fourdgen_ros.core.errors import PlanningError
+from fourdgen_ros.core.errors import ExecutionError, PlanningError
 from fourdgen_ros.core.types import GripperCommand, GripperTrajectory, JointTrajectory, MotionPlan
 from fourdgen_ros.msg import MotionPlan as MotionPlanMsg
 from fourdgen_ros.nodes import conversions
@@ -331,6 +331,59 @@ def test_the_node_stops_the_arm_when_it_ends(bench: Any, graph: Graph) -> None:
     b.start_moving()
     graph.remove(b.node)
     assert b.holds()
+
+
+def test_deactivating_stops_the_arm_and_voids_the_plans(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(move(GOAL, LONG)))
+    running = b.start_moving()
+    assert graph.change('execution', 'deactivate')
+    assert not b.robot.moving
+    assert b.holds()
+    assert running.wait(30.0)
+    assert running.result.error_code == Result.STOPPED
+    assert running.result.error_msg == 'the node was deactivated or shut down'
+    assert graph.change('execution', 'activate')
+    assert eventually(lambda: b.joints_age() < 1.0)
+    b.planner.segments = (GripperCommand(0.05),)
+    plan_id = b.plan().plan.plan_id
+    assert graph.change('execution', 'deactivate')
+    with pytest.raises(ExecutionError, match='rejected the goal'):
+        b.execute(plan_id)
+    assert graph.change('execution', 'activate')
+    assert b.execute(plan_id).error_code == Result.UNKNOWN_PLAN
+    assert b.robot.gripper_goals == []
+
+
+def test_a_fault_outlives_every_transition(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(GripperCommand(0.05)))
+    assert graph.call(Trigger, 'execution/stop').success
+    for transition in ('deactivate', 'cleanup', 'configure', 'activate'):
+        assert graph.change('execution', transition)
+    assert eventually(lambda: b.joints_age() < 1.0)
+    assert b.plan().error_code == PlanMotion.Result.FAULT
+    assert b.execute('any').error_code == Result.FAULT
+    assert graph.call(Trigger, 'execution/reset_fault').success
+    assert b.execute().error_code == Result.NONE
+
+
+def test_stop_is_heard_while_inactive_and_honest_while_unconfigured(
+        bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(GripperCommand(0.05)))
+    assert graph.change('execution', 'deactivate')
+    assert graph.call(Trigger, 'execution/stop').success
+    assert eventually(lambda: [e.data for e in b.events] == ['stop'])
+    assert graph.change('execution', 'cleanup')
+    answer = graph.call(Trigger, 'execution/stop')
+    assert not answer.success
+    assert '/execution is unconfigured: it moves nothing' in answer.message
+
+
+def test_an_unknown_robot_is_a_failure_to_configure(graph: Graph, capfd: Any) -> None:
+    graph.add(ExecutionNode(FixedPlanner(), **parameters(autostart=False, robot='no_such')))
+    assert not graph.change('execution', 'configure')
+    log = capfd.readouterr().err
+    assert 'cannot configure' in log
+    assert 'no_such.yaml' in log
 
 
 @pytest.mark.parametrize(('name', 'value'), [

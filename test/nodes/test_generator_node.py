@@ -16,7 +16,7 @@ from ros_graph import Graph, eventually, parameters
 from sensor_msgs.msg import CameraInfo, Image
 
 from fourdgen_ros.action import GenerateFuture
-from fourdgen_ros.core.errors import GenerationError
+from fourdgen_ros.core.errors import ExecutionError, GenerationError
 from fourdgen_ros.core.types import Future, Observation
 from fourdgen_ros.msg import GeneratedFuture
 from fourdgen_ros.nodes import conversions
@@ -189,3 +189,30 @@ def test_tells_of_publishers_with_incompatible_qos(graph: Graph, capfd: Any) -> 
 def test_a_wrong_parameter_stops_the_start(graph: Graph, name: str, value: Any) -> None:
     with pytest.raises(InvalidParameterValueException, match=name):
         GeneratorNode(**parameters(**{name: value}))
+
+
+def test_hears_no_camera_and_takes_no_goal_while_inactive(graph: Graph) -> None:
+    generator = Freeze()
+    graph.add(Cameras())
+    node = graph.add(GeneratorNode(generator))
+    topic = 'cam_left/color/image_raw'
+    assert generate(graph).error_code == Result.NONE
+    assert graph.change('generator', 'deactivate')
+    assert eventually(lambda: node.count_subscribers(topic) == 0)
+    with pytest.raises(ExecutionError, match='rejected the goal'):
+        generate(graph)
+    assert graph.change('generator', 'activate')
+    assert eventually(lambda: node.count_subscribers(topic) == 1)
+    assert generate(graph).error_code == Result.NONE
+    assert len(generator.observations) == 2
+
+
+def test_another_model_after_cleanup(graph: Graph, capfd: Any, tmp_path: Any) -> None:
+    node = graph.add(GeneratorNode(**parameters(autostart=False, model=str(tmp_path))))
+    assert not graph.change('generator', 'configure')
+    assert f'cannot configure: checkpoint {tmp_path}' in capfd.readouterr().err
+    node.set_parameters(parameters(model='')['parameter_overrides'])
+    assert graph.change('generator', 'configure')
+    assert node._generator is not None
+    assert graph.change('generator', 'cleanup')
+    assert node._generator is None

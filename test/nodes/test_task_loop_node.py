@@ -17,6 +17,8 @@ from ros_graph import Graph, eventually, parameters
 from std_msgs.msg import Empty
 
 from fourdgen_ros.action import ExecutePlan, GenerateFuture, PlanMotion, RunTask, TrackGripper
+from fourdgen_ros.nodes.actions import serve_action
+from fourdgen_ros.nodes.lifecycle import ManagedNode
 from fourdgen_ros.nodes.task_loop import TaskLoopNode
 from fourdgen_ros.srv import CheckSuccess
 
@@ -200,7 +202,7 @@ def test_a_stage_that_does_not_run(loop: Any, graph: Graph) -> None:
     stages = loop(('generate_future',), server_timeout=0.3)
     result = run(graph)
     assert result.error_code == Result.TRACKING
-    assert "no action server 'track_gripper'" in result.error_msg
+    assert "no action server 'track_gripper'; start its node" in result.error_msg
     assert stages.calls == []
 
 
@@ -225,3 +227,41 @@ def test_looks_again_after_an_abort_where_that_is_allowed(loop: Any, graph: Grap
     stages.fail['execute_plan'] = [ExecutePlan.Result.CONTROLLER_ABORTED]
     assert run(graph).success
     assert len(stages.of('generate_future')) == 2
+
+
+class Sleeper(ManagedNode):
+    """Serves `track_gripper` as a managed node does, once it is active."""
+
+    def __init__(self) -> None:
+        super().__init__('sleeper', **parameters(autostart=False))
+        serve_action(self, TrackGripper, 'track_gripper', lambda goal, result: None,
+                     unexpected=TrackGripper.Result.TRACKING_FAILED,
+                     canceled=TrackGripper.Result.CANCELED)
+
+
+OTHERS = tuple(name for name in ACTIONS if name != 'track_gripper')
+
+
+def test_names_the_node_that_is_not_active(loop: Any, graph: Graph) -> None:
+    stages = loop(OTHERS, server_timeout=1.0)
+    graph.add(Sleeper())
+    for transition, state, step in ((None, 'unconfigured', 'configure'),
+                                    ('configure', 'inactive', 'activate')):
+        assert transition is None or graph.change('sleeper', transition)
+        result = run(graph)
+        assert result.error_code == Result.TRACKING
+        assert (f"node /sleeper, which serves 'track_gripper', is {state}, not active; "
+                f'`ros2 lifecycle set /sleeper {step}`') in result.error_msg
+    assert stages.calls == []
+
+
+def test_waits_until_a_node_is_active(loop: Any, graph: Graph) -> None:
+    stages = loop(OTHERS, server_timeout=60.0)
+    stages.done_after = 1
+    graph.add(Sleeper())
+    running = graph.start(RunTask, 'run_task', RunTask.Goal(task='T'))
+    assert graph.change('sleeper', 'configure')
+    assert not running.wait(0.2)
+    assert graph.change('sleeper', 'activate')
+    assert running.wait(60.0)
+    assert running.result.success

@@ -13,7 +13,7 @@ from sensor_msgs.msg import JointState
 
 from fourdgen_ros.action import TrackGripper
 from fourdgen_ros.core import se3
-from fourdgen_ros.core.errors import TrackingError
+from fourdgen_ros.core.errors import ExecutionError, TrackingError
 from fourdgen_ros.core.types import Future, GripperTrajectory
 from fourdgen_ros.msg import GeneratedFuture
 from fourdgen_ros.msg import GripperTrajectory as GripperTrajectoryMsg
@@ -175,3 +175,22 @@ def test_says_what_the_tracker_said(bench: Bench) -> None:
     result = bench.track('f')
     assert result.error_code == Result.TRACKING_FAILED
     assert result.error_msg == 'gripper not visible in frame 0'
+
+
+def test_an_inactive_tracker_hears_nothing_and_starts_anew(bench: Bench) -> None:
+    now = time.time_ns()
+    bench.publish_camera(now)
+    bench.publish_robot(now, 0.06, T_BASE_TCP)
+    bench.publish_future('f', now)
+    assert bench.track('f').error_code == Result.NONE
+    assert bench.graph.change('tracker', 'deactivate')
+    assert eventually(lambda: bench.futures.get_subscription_count() == 0
+                      and bench.joints.get_subscription_count() == 0)
+    with pytest.raises(ExecutionError, match='rejected the goal'):
+        bench.track('f')
+    assert bench.graph.change('tracker', 'cleanup')
+    assert bench.graph.change('tracker', 'configure')
+    assert bench.graph.change('tracker', 'activate')
+    assert eventually(lambda: bench.joints.get_subscription_count() == 1)
+    bench.publish_robot(now, 0.02, T_BASE_TCP)
+    assert bench.track('f').error_code == Result.NONE  # the last future is latched
