@@ -9,9 +9,10 @@ from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, GroupAction
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node, PushROSNamespace, SetParameter
+from launch_ros.actions import LifecycleNode, Node, PushROSNamespace, SetParameter
 
-NODES = ('generator', 'tracker', 'execution', 'task_loop')
+MANAGED = ('generator', 'tracker', 'execution')  # have a lifecycle
+NODES = (*MANAGED, 'task_loop')
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -24,6 +25,7 @@ def generate_launch_description() -> LaunchDescription:
     generator = LaunchConfiguration('generator')
     model = LaunchConfiguration('model')
     execution_mode = LaunchConfiguration('execution_mode')
+    autostart = LaunchConfiguration('autostart')
     log_level = LaunchConfiguration('log_level')
 
     # 2. Under a namespace, its own robot: names that are absolute elsewhere become relative.
@@ -31,8 +33,9 @@ def generate_launch_description() -> LaunchDescription:
 
     # 3. What the arguments set wins over the files.
     overrides = {
-        'generator': [{'generator': generator, 'model': model}],
-        'execution': [{'execution_mode': execution_mode}],
+        'generator': [{'generator': generator, 'model': model, 'autostart': autostart}],
+        'tracker': [{'autostart': autostart}],
+        'execution': [{'execution_mode': execution_mode, 'autostart': autostart}],
     }
 
     # 4. Arguments.
@@ -53,6 +56,10 @@ def generate_launch_description() -> LaunchDescription:
         'execution_mode', default_value='dry_run', choices=['dry_run', 'confirm', 'auto'],
         description='dry_run: nothing moves; confirm: each plan needs a call of confirm_plan; '
                     'auto: plans are executed on request')
+    declare_autostart = DeclareLaunchArgument(
+        'autostart', default_value='true', choices=['true', 'false'],
+        description='true: the nodes configure and activate themselves; false: they stay '
+                    'unconfigured until somebody does, as `ros2 lifecycle set` can')
     declare_log_level = DeclareLaunchArgument(
         'log_level', default_value='info', description='Log level of all nodes')
 
@@ -60,8 +67,8 @@ def generate_launch_description() -> LaunchDescription:
     stages = GroupAction([
         PushROSNamespace(namespace),
         SetParameter('use_sim_time', use_sim_time),
-        *[Node(
-            package='fourdgen_ros', executable=name, name=name, output='screen',
+        *[(LifecycleNode if name in MANAGED else Node)(
+            package='fourdgen_ros', executable=name, name=name, namespace='', output='screen',
             parameters=[os.path.join(config_dir, f'{name}.yaml'), params_file,
                         *overrides.get(name, [])],
             remappings=remappings, arguments=['--ros-args', '--log-level', log_level],
@@ -77,6 +84,7 @@ def generate_launch_description() -> LaunchDescription:
     ld.add_action(declare_generator)
     ld.add_action(declare_model)
     ld.add_action(declare_execution_mode)
+    ld.add_action(declare_autostart)
     ld.add_action(declare_log_level)
     ld.add_action(stages)
     return ld

@@ -25,6 +25,7 @@ def generate_launch_description() -> LaunchDescription:
     generator = LaunchConfiguration('generator')
     model = LaunchConfiguration('model')
     execution_mode = LaunchConfiguration('execution_mode')
+    autostart = LaunchConfiguration('autostart')
     log_level = LaunchConfiguration('log_level')
 
     # 2. As in robot.launch.py.
@@ -49,6 +50,10 @@ def generate_launch_description() -> LaunchDescription:
         'execution_mode', default_value='auto', choices=['dry_run', 'confirm', 'auto'],
         description='dry_run: nothing moves; confirm: each plan needs a call of confirm_plan; '
                     'auto: plans are executed on request')
+    declare_autostart = DeclareLaunchArgument(
+        'autostart', default_value='true', choices=['true', 'false'],
+        description='true: the nodes configure and activate themselves; false: they stay '
+                    'unconfigured until somebody does, as `ros2 lifecycle set` can')
     declare_log_level = DeclareLaunchArgument(
         'log_level', default_value='info', description='Log level of all nodes')
 
@@ -67,7 +72,8 @@ def generate_launch_description() -> LaunchDescription:
         PythonLaunchDescriptionSource(os.path.join(share, 'launch', 'robot.launch.py')),
         launch_arguments={
             'namespace': namespace, 'params_file': params_file, 'generator': generator,
-            'model': model, 'execution_mode': execution_mode, 'log_level': log_level}.items())
+            'model': model, 'execution_mode': execution_mode, 'autostart': autostart,
+            'log_level': log_level}.items())
 
     # 6. All of it.
     ld = LaunchDescription()
@@ -78,6 +84,7 @@ def generate_launch_description() -> LaunchDescription:
     ld.add_action(declare_generator)
     ld.add_action(declare_model)
     ld.add_action(declare_execution_mode)
+    ld.add_action(declare_autostart)
     ld.add_action(declare_log_level)
     ld.add_action(cell)
     ld.add_action(stages)

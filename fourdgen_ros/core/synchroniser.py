@@ -12,6 +12,7 @@ from __future__ import annotations
 import bisect
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -21,6 +22,7 @@ from fourdgen_ros.core.errors import InputError
 Kind = Literal['color', 'depth', 'info']
 Stream = tuple[str, str]
 KINDS: tuple[Kind, ...] = ('color', 'depth', 'info')
+RATE_WINDOW = 5.0  # s over which rates are measured
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class SyncStats:
     """Counters since construction.
 
     `drops` are frames that left without being in a set; `age_s` is the time since the last arrival
-    per stream, None before the first.
+    per stream and `stamp` that frame's stamp in ns, None before the first; `rate_hz` is the rate of
+    arrivals over the last `RATE_WINDOW` s.
     """
 
     sets: int
@@ -87,6 +90,8 @@ class SyncStats:
     max_skew_s: float
     drops: dict[Stream, int]
     age_s: dict[Stream, float | None]
+    rate_hz: dict[Stream, float]
+    stamp: dict[Stream, int | None]
 
 
 class _Frame(NamedTuple):
@@ -161,7 +166,8 @@ class Synchroniser:
         self._topics = dict(topics) if topics is not None else {}
         self._changed = threading.Condition()
         self._streams = {name: _Camera() for name in self.cameras}
-        self._arrival: dict[Stream, float] = {}
+        self._arrivals: dict[Stream, deque[float]] = {}  # within RATE_WINDOW, and the last
+        self._newest: dict[Stream, int] = {}
         self._drops = {(name, kind): 0 for name in self.cameras for kind in ('color', 'depth')}
         self._latest: SyncedSet | None = None
         self._latest_at = -float('inf')
@@ -178,7 +184,7 @@ class Synchroniser:
         if camera not in self._streams or kind not in KINDS:
             raise InputError(f'stream {camera}/{kind}', expected=f'{self.cameras} x {KINDS}')
         with self._changed:
-            self._arrival[camera, kind] = time.monotonic()
+            self._note_arrival((camera, kind), stamp_ns)
             stream = self._streams[camera]
             frame = _Frame(stamp_ns, payload)
             if kind == 'info':
@@ -235,11 +241,26 @@ class Synchroniser:
         """Counters and ages, a consistent snapshot."""
         with self._changed:
             now = time.monotonic()
-            age = {(name, kind): (now - self._arrival[name, kind]
-                                  if (name, kind) in self._arrival else None)
-                   for name in self.cameras for kind in KINDS}
+            streams = [(name, kind) for name in self.cameras for kind in KINDS]
+            ages: dict[Stream, float | None] = {}
+            rates: dict[Stream, float] = {}
+            for stream in streams:
+                arrivals = self._arrivals.get(stream)
+                ages[stream] = now - arrivals[-1] if arrivals else None
+                recent = [t for t in arrivals or () if now - t <= RATE_WINDOW]
+                apart = recent[-1] - recent[0] if recent else 0.0
+                rates[stream] = (len(recent) - 1) / apart if apart > 0.0 else 0.0
             return SyncStats(self._sets, self._resets, self._last_skew_s, self._max_skew_s,
-                             dict(self._drops), age)
+                             dict(self._drops), ages, rates,
+                             {stream: self._newest.get(stream) for stream in streams})
+
+    def _note_arrival(self, stream: Stream, stamp_ns: int) -> None:
+        now = time.monotonic()
+        arrivals = self._arrivals.setdefault(stream, deque())
+        arrivals.append(now)
+        while now - arrivals[0] > RATE_WINDOW:
+            arrivals.popleft()
+        self._newest[stream] = stamp_ns
 
     def _enqueue(self, camera: str, stream: _Camera, kind: str, frame: _Frame) -> None:
         queue = stream.queue(kind)
@@ -333,12 +354,12 @@ class Synchroniser:
         return Gap(camera, kind, reason, seconds, self.slop_s, self._topics.get((camera, kind), ''))
 
     def _silence(self, camera: str, kind: str, now: float) -> Gap | None:
-        arrival = self._arrival.get((camera, kind))
-        if arrival is None:
+        arrivals = self._arrivals.get((camera, kind))
+        if not arrivals:
             return self._gap(camera, kind, 'never', float('inf'))
         # Some drivers publish their calibration only once.
-        if kind != 'info' and now - arrival > self._max_age_s:
-            return self._gap(camera, kind, 'late', now - arrival)
+        if kind != 'info' and now - arrivals[-1] > self._max_age_s:
+            return self._gap(camera, kind, 'late', now - arrivals[-1])
         return None
 
     def _spread(self) -> list[Gap]:

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import rclpy
@@ -28,17 +28,14 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from fourdgen_ros.core.errors import FourdgenError
+from fourdgen_ros.core.health import Status
 
 # One thread per goal that may be open at a time, and some for topics, services and cancels. The
 # default of rclpy, the number of cores, would let two open goals block everything else.
 EXECUTOR_THREADS = 10
 STAGE_THREAD = 'stage'  # how the names of threads begin in which stages compute
 
-OK, WARN, ERROR, STALE = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR,
-                          DiagnosticStatus.STALE)
-Status = tuple[bytes, str, dict[str, object]]
-
-
+Report = Callable[[], Mapping[str, Status]]
 N = TypeVar('N', bound='StageNode')
 
 
@@ -60,7 +57,7 @@ class StageNode(Node):
         self._goals_changed = threading.Condition()
         self._fixed: set[str] = set()
         self._choices: dict[str, Sequence[str]] = {}
-        self._reports: list[tuple[str, Callable[[], Status]]] = []
+        self._reports: list[Report] = []
         self.add_on_set_parameters_callback(self._check_choices)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self.create_timer(1.0, self._publish_diagnostics, callback_group=self.group)
@@ -102,23 +99,23 @@ class StageNode(Node):
                                              f'one of {", ".join(allowed)}')
         return SetParametersResult(successful=True)
 
-    def report(self, part: str, status: Callable[[], Status]) -> None:
-        """Publish `status()` = (level, message, values) as '<node>: <part>' at 1 Hz (REP 107)."""
-        self._reports.append((part, status))
+    def report(self, statuses: Report) -> None:
+        """Publish `statuses()`, by part, as '<node>: <part>' at 1 Hz (REP 107)."""
+        self._reports.append(statuses)
 
-    def reports(self) -> list[tuple[str, Callable[[], Status]]]:
-        """Parts of the node, and what tells their present status."""
+    def reports(self) -> list[Report]:
+        """What tells the present statuses of the node's parts."""
         return self._reports
 
     def _publish_diagnostics(self) -> None:
         array = DiagnosticArray()
         array.header.stamp = self.get_clock().now().to_msg()
-        for part, status in self.reports():
-            level, message, values = status()
-            array.status.append(DiagnosticStatus(
-                level=level, name=f'{self.get_name()}: {part}', message=message,
-                hardware_id=self.get_namespace(),
-                values=[KeyValue(key=k, value=str(v)) for k, v in values.items()]))
+        for report in self.reports():
+            for part, status in report().items():
+                array.status.append(DiagnosticStatus(
+                    level=bytes([status.level]), name=f'{self.get_name()}: {part}',
+                    message=status.message, hardware_id=self.get_namespace(),
+                    values=[KeyValue(key=k, value=str(v)) for k, v in status.values.items()]))
         if array.status:
             self._diagnostics.publish(array)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fourdgen_ros.core.errors import FourdgenError
-from fourdgen_ros.nodes import base
+from fourdgen_ros.core.health import Level, Status
 from fourdgen_ros.nodes.base import StageNode, run_node
 from fourdgen_ros.nodes.cell_cameras import CellCameras
 from fourdgen_ros.nodes.cell_states import ARM_JOINTS, CellStates
@@ -63,8 +63,8 @@ class CellNode(StageNode):
                                     (GetCellState, 'get_state', self._get_state)):
             self.create_service(service, f'cell/{name}', self._answer(call),
                                 callback_group=self.group)
-        self.report('physics', self._physics_status)
-        self.report('cameras', self._camera_status)
+        self.report(lambda: {'physics': self._physics_status(),
+                             'cameras': self._camera_status()})
         self._states.publish_static(self._loop.stamp_ns, cell)
         self._loop.parts = [self._arm, self._gripper, self._states, self._cameras]
         self._loop.start()
@@ -154,23 +154,24 @@ class CellNode(StageNode):
         response.stamp, response.state = ns_to_stamp(stamp), state.to_array().tolist()
         return True, ''
 
-    def _physics_status(self) -> base.Status:
+    def _physics_status(self) -> Status:
         stats = self._loop.stats()
         values = {'real_time_factor': f'{stats.real_time_factor:.3f}',
                   'time_given_up_s': f'{stats.lost_s:.2f}'}
         if self._loop.failed:
-            return base.ERROR, 'physics has stopped', values
+            return Status(Level.ERROR, 'physics has stopped', values)
         if stats.real_time_factor < 0.98:
-            return base.WARN, f'slower than real time: {stats.real_time_factor:.2f}', values
-        return base.OK, 'real time', values
+            return Status(Level.WARN, f'slower than real time: {stats.real_time_factor:.2f}',
+                          values)
+        return Status(Level.OK, 'real time', values)
 
-    def _camera_status(self) -> base.Status:
+    def _camera_status(self) -> Status:
         stats = self._cameras.stats()
         values = {'published': stats.published, 'skipped': stats.skipped,
                   'seconds_per_set': f'{stats.seconds:.3f}'}
         if stats.seconds > 1.0 / self._rate:
-            return base.WARN, 'drawing takes longer than the period', values
-        return base.OK, f'{self._rate:g} Hz', values
+            return Status(Level.WARN, 'drawing takes longer than the period', values)
+        return Status(Level.OK, f'{self._rate:g} Hz', values)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -19,6 +19,7 @@ from std_srvs.srv import Trigger
 
 from fourdgen_ros.action import ExecutePlan, PlanMotion
 from fourdgen_ros.core.errors import ExecutionError, InputError, PlanningError
+from fourdgen_ros.core.health import Latencies, Status, execution_status
 from fourdgen_ros.core.paths import share_directory
 from fourdgen_ros.core.types import GripperCommand, JointTrajectory, MotionPlan
 from fourdgen_ros.motion.base import Planner
@@ -29,7 +30,7 @@ from fourdgen_ros.motion.watchdog import Watchdog
 from fourdgen_ros.msg import MotionPlan as MotionPlanMsg
 from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.actions import POLL, ActionError, CanceledError, Goal, Worker, serve_action
-from fourdgen_ros.nodes.base import ERROR, OK, Status, run_node
+from fourdgen_ros.nodes.base import run_node
 from fourdgen_ros.nodes.controllers import GRIPPER_ACTIONS, Controllers, RejectedError
 from fourdgen_ros.nodes.joints import Joints
 from fourdgen_ros.nodes.lifecycle import ManagedNode
@@ -68,6 +69,8 @@ class ExecutionNode(ManagedNode):
         self._ledger = PlanLedger(ExecutionMode.DRY_RUN)
         self._stop_requested = False
         self._executing = threading.Event()
+        self._doing = 'ready'
+        self._latencies = Latencies()
         # Answered at once whatever else goes on: a group of its own.
         self.create_service(Trigger, '~/stop', self._on_stop,
                             callback_group=MutuallyExclusiveCallbackGroup())
@@ -84,7 +87,7 @@ class ExecutionNode(ManagedNode):
                      unexpected=Result.CONTROLLER_ABORTED, canceled=Result.STOPPED,
                      codes={CheckError: Result.CHECK_FAILED, InputError: Result.CHECK_FAILED},
                      busy=Result.BUSY)
-        self.report('execution', self._status)
+        self.report(lambda: {'execution': self._status()})
 
     def _declare(self) -> None:
         self.parameter('robot', 'panda', 'robot: the name of a file in config/robots')
@@ -173,9 +176,11 @@ class ExecutionNode(ManagedNode):
             raise ActionError(PlanMotion.Result.NO_JOINT_STATE, str(error)) from error
         frames = goal.request.frames if goal.request.frames > 0 else None
         goal.feedback(stage='plan')
+        start = time.monotonic()
         plan = self._worker.run(goal, lambda: self._planner.plan(
             trajectory, joints, float(fingers.sum()), frames=frames,
             now_ns=self.get_clock().now().nanoseconds, steady_ns=time.monotonic_ns()))
+        self._latencies.add('plan', time.monotonic() - start)
         self._ledger.register(plan)
         result.plan = conversions.motion_plan_to_msg(
             plan, self._robot.base_link, ros_now_ns=self.get_clock().now().nanoseconds,
@@ -185,18 +190,26 @@ class ExecutionNode(ManagedNode):
     # --- execution ----------------------------------------------------------------------------
 
     def _execute(self, goal: Goal, result: Any) -> None:
-        plan = self._take(goal)
+        try:
+            plan = self._take(goal)
+        finally:
+            self._doing = 'ready'
         self._executing.set()
         self._watchdog.arm(time.monotonic_ns())
+        start = time.monotonic()
         try:
             for i, segment in enumerate(plan.segments):
                 arm = isinstance(segment, JointTrajectory)
+                self._doing = (f'executing {"arm" if arm else "gripper"} segment {i + 1} of '
+                               f'{len(plan.segments)} of plan {plan.plan_id}')
                 goal.feedback(segment=i, segments=len(plan.segments),
                               stage='arm' if arm else 'gripper')
                 self._run(goal, plan, i, segment)
         finally:
             self._watchdog.disarm()
             self._executing.clear()
+            self._doing = 'ready'
+            self._latencies.add('execute', time.monotonic() - start)
 
     def _take(self, goal: Goal) -> MotionPlan:
         """Take the plan of the goal; waits for its confirmation where the mode asks for one."""
@@ -212,6 +225,7 @@ class ExecutionNode(ManagedNode):
                     raise ActionError(code, str(error)) from error
             if not waiting:
                 waiting = True
+                self._doing = f'waiting for the confirmation of plan {plan_id}'
                 goal.feedback(stage='waiting_for_confirmation')
             time.sleep(POLL)
 
@@ -283,12 +297,10 @@ class ExecutionNode(ManagedNode):
         return response
 
     def _status(self) -> Status:
-        fault = self._watchdog.fault
-        values: dict[str, object] = {
-            'mode': self._ledger.mode.value, 'executing': self._executing.is_set(),
-            'joint state age [s]': f'{self._joints.age(self._robot.joints):.2f}',
-            'velocity scaling': self._limits.velocity_scaling}
-        return (OK, 'ready', values) if fault is None else (ERROR, fault, values)
+        return execution_status(
+            self._doing, mode=self._ledger.mode.value, fault=self._watchdog.fault,
+            joint_age=self._joints.age(self._robot.joints), joint_timeout=self._joint_timeout,
+            velocity_scaling=self._limits.velocity_scaling, latencies=self._latencies)
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,14 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from fourdgen_ros.action import GenerateFuture
 from fourdgen_ros.core.errors import ExecutionError, GenerationError, InputError
+from fourdgen_ros.core.health import (
+    CameraLimits,
+    Latencies,
+    Status,
+    camera_status,
+    generator_status,
+    synchronisation_status,
+)
 from fourdgen_ros.core.paths import share_directory
 from fourdgen_ros.core.synchroniser import Synchroniser
 from fourdgen_ros.core.types import Observation
@@ -21,7 +30,7 @@ from fourdgen_ros.generator.base import Generator
 from fourdgen_ros.msg import GeneratedFuture
 from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.actions import ActionError, Goal, Worker, call_service, serve_action
-from fourdgen_ros.nodes.base import ERROR, OK, WARN, Status, run_node
+from fourdgen_ros.nodes.base import run_node
 from fourdgen_ros.nodes.lifecycle import ManagedNode
 from fourdgen_ros.nodes.qos import LATCHED, qos_events
 from fourdgen_ros.srv import GetCellState
@@ -63,17 +72,25 @@ class GeneratorNode(ManagedNode):
         self.parameter(
             'generator', 'tiny', 'the generator: tiny (a model) or oracle (simulated cell only: '
                                  'rolls the scripted expert ahead)', choices=('tiny', 'oracle'))
+        self.parameter('min_camera_rate', 5.0, 'a camera slower than this is a warning in '
+                                               '/diagnostics; 0: any [Hz]', low=0.0, high=120.0,
+                       dynamic=True)
+        self.parameter('max_stamp_delay', 1.0, 'stamps further behind the clock are a warning in '
+                                               '/diagnostics [s]', low=0.0, high=600.0,
+                       dynamic=True)
+        self.parameter('max_clamp_ratio', 0.05, 'a future with a larger share of points outside '
+                                                'the generator\'s range is a warning in '
+                                                '/diagnostics', low=0.0, high=1.0, dynamic=True)
         self.parameter('model', '', 'folder of the model; empty: the bundled one')
         self._given = generator
         self._generator: Generator | None = None
-        self._last_seconds = float('nan')
+        self._latencies = Latencies()
+        self._clamp_ratio: float | None = None  # of the last future
         serve_action(self, GenerateFuture, 'generate_future', self._generate,
                      unexpected=Result.GENERATION_FAILED, canceled=Result.CANCELED,
                      codes={InputError: Result.NO_OBSERVATION,
                             GenerationError: Result.GENERATION_FAILED})
-        self.report('cameras', self._camera_status)
-        self.report('generator', lambda: (
-            OK, self._generator.name, {'last generation [s]': f'{self._last_seconds:.3f}'}))
+        self.report(self._report)
 
     def configure(self) -> None:
         """Load the model."""
@@ -84,6 +101,7 @@ class GeneratorNode(ManagedNode):
                 self.value(f'{kind}_topic').format(camera=camera))
             for camera in self._cameras for kind in KINDS}
         self._generator = self._given if self._given is not None else self._load()
+        self._backend = self._generator.name
 
     def activate(self) -> None:
         """Listen to the cameras."""
@@ -133,7 +151,9 @@ class GeneratorNode(ManagedNode):
     def _generate(self, goal: Goal, result: Any) -> None:
         request = goal.request
         goal.feedback(stage='observe')
+        start = time.monotonic()
         observation = self._worker.run(goal, self._observe(goal))
+        self._latencies.add('observe', time.monotonic() - start)
         result.observation_skew = observation.skew
         goal.feedback(stage='generate')
         steps = request.steps if request.steps > 0 else self.value('steps')
@@ -142,7 +162,9 @@ class GeneratorNode(ManagedNode):
             steps=steps if steps > 0 else None))
         result.future_id = uuid.uuid4().hex[:12]
         self._publisher.publish(conversions.future_to_msg(future, result.future_id))
-        self._last_seconds = sum(future.timings.values())
+        self._clamp_ratio = future.clamp_ratio
+        for step, seconds in {**future.timings, 'generate': sum(future.timings.values())}.items():
+            self._latencies.add(step, seconds)
 
     def _observe(self, goal: Goal) -> Callable[[], Observation]:
         """Wait for an observation from after the goal: the robot may have moved before it."""
@@ -166,19 +188,17 @@ class GeneratorNode(ManagedNode):
         return (f'cameras send, but stamps are {behind:.2f} s behind the goal; synchronise the '
                 f'clocks of the machines, or raise max_observation_age')
 
-    def _camera_status(self) -> Status:
+    def _report(self) -> dict[str, Status]:
         stats, gaps = self._synchroniser.stats(), self._synchroniser.missing()
-        values: dict[str, object] = {
-            'sets': stats.sets, 'clock resets': stats.resets,
-            'last skew [ms]': f'{stats.last_skew_s * 1e3:.1f}',
-            'largest skew [ms]': f'{stats.max_skew_s * 1e3:.1f}'}
-        for (camera, kind), age in stats.age_s.items():
-            values[f'{camera} {kind} age [s]'] = 'never' if age is None else f'{age:.2f}'
-        for (camera, kind), count in stats.drops.items():
-            values[f'{camera} {kind} dropped'] = count
-        if not gaps:
-            return OK, 'synchronised', values
-        return (ERROR if stats.sets == 0 else WARN), '; '.join(str(g) for g in gaps), values
+        now = self.get_clock().now().nanoseconds
+        limits = CameraLimits(min_rate=self.value('min_camera_rate'),
+                              max_behind=self.value('max_stamp_delay'))
+        cameras = {f'camera {name}': camera_status(name, stats, now, limits, self._topics)
+                   for name in self._cameras}
+        return {**cameras, 'synchronisation': synchronisation_status(stats, gaps),
+                'generator': generator_status(
+                    self._backend, self._clamp_ratio, self.value('max_clamp_ratio'),
+                    self._latencies)}
 
 
 def main() -> int:

@@ -31,7 +31,8 @@ from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
 from fourdgen_ros.core.errors import FourdgenError
-from fourdgen_ros.nodes.base import ERROR, OK, WARN, StageNode, Status
+from fourdgen_ros.core.health import Level, Status
+from fourdgen_ros.nodes.base import Report, StageNode
 
 RCLError = rclpy_implementation.RCLError
 GOALS_TIMEOUT = 5.0  # s that open goals may take to end when the node is deactivated
@@ -120,18 +121,18 @@ class ManagedNode(LifecycleNodeMixin, StageNode):
         finally:
             self._changing.release()
 
-    def reports(self) -> list[tuple[str, Callable[[], Status]]]:
+    def reports(self) -> list[Report]:
         """The lifecycle state; other parts have something to tell only while active."""
-        own = ('lifecycle', self._lifecycle_status)
-        return [own, *super().reports()] if self.state == 'active' else [own]
+        others = super().reports() if self.state == 'active' else []
+        return [self._lifecycle_report, *others]
 
-    def _lifecycle_status(self) -> Status:
+    def _lifecycle_report(self) -> dict[str, Status]:
         state = self.state
         if state == 'active':
-            return OK, state, {}
+            return {'lifecycle': Status(Level.OK, state)}
         if self.failure is None:
-            return WARN, state, {}
-        return ERROR, f'{state}: {self.failure}', {}
+            return {'lifecycle': Status(Level.WARN, state)}
+        return {'lifecycle': Status(Level.ERROR, f'{state}: {self.failure}')}
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """See `rclpy.lifecycle.LifecycleNode`."""
@@ -173,6 +174,7 @@ class ManagedNode(LifecycleNodeMixin, StageNode):
         with self._owning(self._activated):
             self.activate()
         self.stopping = threading.Event()  # a goal of an earlier activation keeps its own
+        self.get_logger().info('active')
 
     def _halt(self) -> None:
         self.stopping.set()

@@ -17,6 +17,7 @@ from std_msgs.msg import Empty
 
 from fourdgen_ros.action import ExecutePlan, GenerateFuture, PlanMotion, RunTask, TrackGripper
 from fourdgen_ros.core.errors import ExecutionError
+from fourdgen_ros.core.health import Latencies, Level, Status
 from fourdgen_ros.nodes.actions import (
     ActionError,
     Goal,
@@ -25,7 +26,7 @@ from fourdgen_ros.nodes.actions import (
     call_service,
     serve_action,
 )
-from fourdgen_ros.nodes.base import OK, StageNode, run_node
+from fourdgen_ros.nodes.base import StageNode, run_node
 from fourdgen_ros.nodes.qos import RESULT
 from fourdgen_ros.nodes.server_states import ServerStates
 from fourdgen_ros.srv import CheckSuccess
@@ -71,12 +72,13 @@ class TaskLoopNode(StageNode):
         self._check = self.create_client(
             CheckSuccess, success, callback_group=self.group) if success else None
         self._state = 'idle'
+        self._latencies = Latencies()
         self._heartbeat = self.create_publisher(Empty, 'heartbeat', RESULT)
         self.create_timer(1.0 / rate, lambda: self._heartbeat.publish(Empty()),
                           callback_group=self.group)
         serve_action(self, RunTask, 'run_task', self._run, unexpected=Result.EXECUTION,
                      canceled=Result.STOPPED, busy=Result.BUSY)
-        self.report('task', lambda: (OK, self._state, {}))
+        self.report(lambda: {'task': Status(Level.OK, self._state, self._latencies.values())})
 
     def _run(self, goal: Goal, result: Any) -> None:
         limit = goal.request.max_segments
@@ -167,7 +169,9 @@ class TaskLoopNode(StageNode):
         except ExecutionError as error:
             raise ActionError(code, f'{stage}: {error}') from error
         finally:
-            timing[stage] = timing.get(stage, 0.0) + time.monotonic() - start
+            seconds = time.monotonic() - start
+            timing[stage] = timing.get(stage, 0.0) + seconds
+            self._latencies.add(stage, seconds)
         if answer.error_code == 0:
             return answer
         message = f'{stage}: {answer.error_msg}'

@@ -14,12 +14,13 @@ from sensor_msgs.msg import JointState
 
 from fourdgen_ros.action import TrackGripper
 from fourdgen_ros.core.errors import InputError, TrackingError
+from fourdgen_ros.core.health import Latencies, tracker_status
 from fourdgen_ros.core.transforms import TransformError
 from fourdgen_ros.core.types import Future
 from fourdgen_ros.msg import GeneratedFuture, GripperTrajectory
 from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.actions import POLL, ActionError, Goal, Worker, serve_action
-from fourdgen_ros.nodes.base import OK, run_node
+from fourdgen_ros.nodes.base import run_node
 from fourdgen_ros.nodes.lifecycle import ManagedNode
 from fourdgen_ros.nodes.qos import LATCHED, SENSOR, qos_events
 from fourdgen_ros.nodes.tf import Transforms
@@ -46,16 +47,21 @@ class TrackerNode(ManagedNode):
                        low=0.0, high=60.0, dynamic=True)
         self.parameter('future_timeout', 2.0, 'how long to wait for the future of a goal [s]',
                        low=0.0, high=60.0, dynamic=True)
+        self.parameter('low_confidence', 0.2, 'a track whose confidence falls below this is a '
+                                              'warning in /diagnostics', low=0.0, high=1.0,
+                       dynamic=True)
         self.parameter('gripper', 'panda_hand', 'gripper model: a folder of assets/grippers')
         self._given = tracker
         self._tracker: Tracker | None = None
         self._lock = threading.Lock()
-        self._last: dict[str, object] = {}
+        self._latencies = Latencies()
+        self._confidence: list[float] | None = None  # of the last track
         serve_action(self, TrackGripper, 'track_gripper', self._track,
                      unexpected=Result.TRACKING_FAILED, canceled=Result.CANCELED,
                      codes={TransformError: Result.NO_TRANSFORM,
                             TrackingError: Result.TRACKING_FAILED})
-        self.report('tracker', lambda: (OK, f'{len(self._futures)} futures known', self._last))
+        self.report(lambda: {'tracker': tracker_status(
+            self._confidence, self.value('low_confidence'), len(self._futures), self._latencies)})
 
     def configure(self) -> None:
         """Load the gripper model."""
@@ -110,13 +116,13 @@ class TrackerNode(ManagedNode):
         start = time.monotonic()
         trajectory = self._worker.run(
             goal, lambda: self._tracker.track(future, first_pose, opening))
+        self._latencies.add('track', time.monotonic() - start)
         message = conversions.gripper_trajectory_to_msg(
             trajectory.transformed(T_base_ref, self._base_frame), goal.request.future_id)
         result.trajectory = message
         self._publisher.publish(message)
         goal.feedback(progress=1.0)
-        self._last = {'last tracking [s]': f'{time.monotonic() - start:.3f}',
-                      'least confidence': f'{trajectory.confidence.min():.2f}'}
+        self._confidence = trajectory.confidence.tolist()
 
     def _future(self, goal: Goal) -> Future:
         future_id = goal.request.future_id

@@ -26,9 +26,9 @@ def own_arguments(description) -> list:
 
 @pytest.mark.parametrize(('name', 'arguments'), [
     ('robot.launch.py', {'namespace', 'use_sim_time', 'params_file', 'generator', 'model',
-                         'execution_mode', 'log_level'}),
+                         'execution_mode', 'autostart', 'log_level'}),
     ('sim.launch.py', {'namespace', 'params_file', 'task', 'seed', 'generator', 'model',
-                       'execution_mode', 'log_level'})])
+                       'execution_mode', 'autostart', 'log_level'})])
 def test_every_argument_is_described(name: str, arguments: set[str]) -> None:
     declared = own_arguments(load(name))
     assert {a.name for a in declared} == arguments
@@ -52,3 +52,15 @@ def test_executables_exist(name: str) -> None:
     assert nodes
     for node in nodes:
         assert (share_directory() / 'scripts' / 'nodes' / node.node_executable).is_file()
+
+
+def test_nodes_with_a_lifecycle_start_by_themselves() -> None:
+    from launch.actions import GroupAction
+    from launch_ros.actions import LifecycleNode
+
+    description = load('robot.launch.py')
+    argument = next(a for a in own_arguments(description) if a.name == 'autostart')
+    assert [part.text for part in argument.default_value] == ['true']
+    managed = [e for g in description.entities if isinstance(g, GroupAction)
+               for e in g.get_sub_entities() if isinstance(e, LifecycleNode)]
+    assert {node.node_executable for node in managed} == {'generator', 'tracker', 'execution'}

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The launch files, read as source: also where launch is not installed."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from fourdgen_ros.core.paths import share_directory
+
+FILES = sorted((share_directory() / 'launch').glob('*.launch.py'))
+
+
+def calls(tree: ast.AST, name: str) -> list[ast.Call]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)
+            and (getattr(node.func, 'id', '') or getattr(node.func, 'attr', '')) == name]
+
+
+def text(node: ast.expr) -> str:
+    """A string literal, also one in several parts."""
+    return ast.literal_eval(node)
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.name)
+def test_arguments_are_declared_described_and_used(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    declared = {}
+    for call in calls(tree, 'DeclareLaunchArgument'):
+        keywords = {k.arg: k.value for k in call.keywords}
+        assert {'default_value', 'description'} <= keywords.keys(), text(call.args[0])
+        assert len(text(keywords['description'])) > 10
+        declared[text(call.args[0])] = call
+    used = {text(call.args[0]) for call in calls(tree, 'LaunchConfiguration')}
+    assert used == declared.keys()
+    added = {call.args[0].id for call in calls(tree, 'add_action')}
+    assert {f'declare_{name}' for name in declared} <= added
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.name)
+def test_executables_exist(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    names = {k.value.value for call in [*calls(tree, 'Node'), *calls(tree, 'LifecycleNode')]
+             for k in call.keywords if k.arg == 'executable' and isinstance(k.value, ast.Constant)}
+    listed = {element.value for node in tree.body if isinstance(node, ast.Assign)
+              for element in ast.walk(node.value)
+              if isinstance(element, ast.Constant) and isinstance(element.value, str)}
+    for name in names | listed:
+        assert (share_directory() / 'scripts' / 'nodes' / name).is_file(), name
