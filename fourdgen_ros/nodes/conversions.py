@@ -17,7 +17,14 @@ import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import Point, Pose, Quaternion, Transform, Vector3
 from numpy.typing import NDArray
-from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2, PointField
+from sensor_msgs.msg import (
+    CameraInfo,
+    CompressedImage,
+    Image,
+    JointState,
+    PointCloud2,
+    PointField,
+)
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMsg
 from trajectory_msgs.msg import JointTrajectoryPoint
@@ -37,6 +44,7 @@ from fourdgen_ros.core.types import (
 from fourdgen_ros.msg import GeneratedFuture, PlanSegment
 from fourdgen_ros.msg import GripperTrajectory as GripperTrajectoryMsg
 from fourdgen_ros.msg import MotionPlan as MotionPlanMsg
+from fourdgen_ros.nodes.compressed import compressed_to_depth, compressed_to_rgb
 
 Array = NDArray[np.float64]
 NS = 10**9
@@ -241,18 +249,22 @@ def K_to_camera_info(
     return msg
 
 
-def view_from_msgs(camera: str, color: Image, depth: Image, info: CameraInfo,
-                   topics: Sequence[str] = ('', '', '')) -> RgbdView:
+def view_from_msgs(camera: str, color: Image | CompressedImage, depth: Image | CompressedImage,
+                   info: CameraInfo, topics: Sequence[str] = ('', '', '')) -> RgbdView:
     """RgbdView of one camera's colour, aligned depth and info messages; `topics` in that order."""
-    if (depth.height, depth.width) != (color.height, color.width):
+    rgb = (compressed_to_rgb if isinstance(color, CompressedImage) else image_to_rgb)(
+        color, topics[0])
+    metres = (compressed_to_depth if isinstance(depth, CompressedImage) else image_to_depth)(
+        depth, topics[1])
+    height, width = rgb.shape[:2]
+    if metres.shape != (height, width):
         raise InputError(f'depth image {topics[1]}',
-                         expected=f'the size {color.width}x{color.height} of the colour image',
-                         got=f'{depth.width}x{depth.height}',
+                         expected=f'the size {width}x{height} of the colour image',
+                         got=f'{metres.shape[1]}x{metres.shape[0]}',
                          hint='Use the depth image that is aligned to colour '
                               '(realsense: align_depth.enable:=true).')
     return RgbdView(
-        rgb=image_to_rgb(color, topics[0]), depth=image_to_depth(depth, topics[1]),
-        K=camera_info_to_K(info, color.height, color.width, topics[2]),
+        rgb=rgb, depth=metres, K=camera_info_to_K(info, height, width, topics[2]),
         stamp=stamp_to_ns(color.header.stamp), camera=camera, frame_id=color.header.frame_id)
 
 

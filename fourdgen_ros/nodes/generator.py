@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from fourdgen_ros.action import GenerateFuture
 from fourdgen_ros.core.errors import ExecutionError, GenerationError, InputError
@@ -37,7 +37,7 @@ from fourdgen_ros.srv import GetCellState
 
 Result = GenerateFuture.Result
 ORACLE_SIZE = (96, 128)  # (height, width), as the bundled model has
-KINDS = {'color': Image, 'depth': Image, 'info': CameraInfo}
+TRANSPORTS = {'color': ('raw', 'compressed'), 'depth': ('raw', 'compressed', 'compressedDepth')}
 TOPICS = {'color': '{camera}/color/image_raw',
           'depth': '{camera}/aligned_depth_to_color/image_raw',
           'info': '{camera}/color/camera_info'}
@@ -54,12 +54,18 @@ class GeneratorNode(ManagedNode):
         for kind, topic in TOPICS.items():
             self.parameter(f'{kind}_topic', topic,
                            f'topic of a camera\'s {kind}; {{camera}} is the name')
+        for kind, names in TRANSPORTS.items():
+            self.parameter(
+                f'{kind}_transport', 'raw', f'how {kind} images are sent, as image_transport calls '
+                'it; other than raw, images come on <topic>/<transport>', choices=names)
         self.parameter(
             'slop', 0.05, 'largest stamp difference within one observation [s]', low=0.0, high=1.0)
         self.parameter(
             'input_reliability', 'best_effort',
             'QoS reliability of the camera subscriptions; best_effort matches every publisher',
             choices=('best_effort', 'reliable'))
+        self.parameter('input_depth', 5, 'QoS depth of the camera subscriptions: images that may '
+                                         'wait to be taken', low=1, high=100)
         self.parameter(
             'observation_timeout', 3.0, 'how long a goal waits for an observation [s]',
             low=0.01, high=60.0, dynamic=True)
@@ -96,10 +102,8 @@ class GeneratorNode(ManagedNode):
         """Load the model."""
         self._worker = Worker()
         self._cameras: list[str] = self.value('cameras')
-        self._topics = {
-            (camera, kind): self.resolve_topic_name(
-                self.value(f'{kind}_topic').format(camera=camera))
-            for camera in self._cameras for kind in KINDS}
+        self._topics = {(camera, kind): self._topic(camera, kind)
+                        for camera in self._cameras for kind in TOPICS}
         self._generator = self._given if self._given is not None else self._load()
         self._backend = self._generator.name
 
@@ -109,16 +113,31 @@ class GeneratorNode(ManagedNode):
                                           topics=self._topics)
         self._publisher = self.create_publisher(GeneratedFuture, 'future', LATCHED)
         reliability = ReliabilityPolicy[self.value('input_reliability').upper()]
-        qos = QoSProfile(depth=5, reliability=reliability)
+        qos = QoSProfile(depth=self.value('input_depth'), reliability=reliability)
+        hint = (f'set the parameter input_reliability of {self.get_fully_qualified_name()} to '
+                f'best_effort')
         for (camera, kind), topic in self._topics.items():
             self.create_subscription(
-                KINDS[kind], topic, functools.partial(self._on_frame, camera, kind), qos,
-                callback_group=self.group, event_callbacks=qos_events(self, topic))
+                self._message_type(kind), topic, functools.partial(self._on_frame, camera, kind),
+                qos, callback_group=self.group, event_callbacks=qos_events(self, topic, hint))
 
     def cleanup(self) -> None:
         """Forget the model; a stage that computes runs on unseen."""
         self._worker.close()
         self._generator = None
+
+    def _transport(self, kind: str) -> str:
+        return self.value(f'{kind}_transport') if kind in TRANSPORTS else 'raw'
+
+    def _topic(self, camera: str, kind: str) -> str:
+        transport = self._transport(kind)
+        base = self.value(f'{kind}_topic').format(camera=camera)
+        return self.resolve_topic_name(base if transport == 'raw' else f'{base}/{transport}')
+
+    def _message_type(self, kind: str) -> type:
+        if kind == 'info':
+            return CameraInfo
+        return Image if self._transport(kind) == 'raw' else CompressedImage
 
     def _load(self) -> Generator:
         if self.value('generator') == 'oracle':
@@ -144,7 +163,8 @@ class GeneratorNode(ManagedNode):
 
         return OracleGenerator(state, height=ORACLE_SIZE[0], width=ORACLE_SIZE[1])
 
-    def _on_frame(self, camera: str, kind: str, message: Image | CameraInfo) -> None:
+    def _on_frame(self, camera: str, kind: str,
+                  message: Image | CompressedImage | CameraInfo) -> None:
         self._synchroniser.add(
             camera, kind, conversions.stamp_to_ns(message.header.stamp), message)
 

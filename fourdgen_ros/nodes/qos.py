@@ -26,17 +26,19 @@ TF_STATIC = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE,
                        durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
-def qos_events(node: Node, topic: str) -> SubscriptionEventCallbacks:
+def qos_events(node: Node, topic: str, hint: str = '') -> SubscriptionEventCallbacks:
     """Events of a subscription: an incompatible publisher is an error in the log of `node`.
 
     Such a publisher and the subscription never connect; without this nothing arrives and nobody
-    says why.
+    says why. `hint` says what to set on this side when the publisher's reliability does not match.
     """
 
     def incompatible(info: QoSRequestedIncompatibleQoSInfo) -> None:
+        policy = qos_policy_name_from_kind(info.last_policy_kind)
+        step = hint if hint and policy == 'RELIABILITY' else (
+            f'compare both ends with `ros2 topic info -v {topic}`')
         node.get_logger().error(
             f'{topic}: {info.total_count} publisher(s) with a QoS that does not match '
-            f'({qos_policy_name_from_kind(info.last_policy_kind)}); nothing arrives from there. '
-            f'Compare with `ros2 topic info -v {topic}`.')
+            f'({policy}); nothing arrives from there: {step}')
 
     return SubscriptionEventCallbacks(incompatible_qos=incompatible)

@@ -40,7 +40,7 @@ class Transforms:
         for topic, profile, static in (('/tf', qos.TF, False), ('/tf_static', qos.TF_STATIC, True)):
             node.create_subscription(
                 TFMessage, topic, lambda msg, static=static: self._receive(msg, static), profile,
-                callback_group=callback_group)
+                callback_group=callback_group, event_callbacks=qos.qos_events(node, topic))
 
     def lookup(self, target: str, source: str, stamp_ns: int | None = None, *,
                timeout_s: float = 0.0, max_age_s: float | None = None) -> Array:

@@ -6,12 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from camera_server import Cameras, Freeze, generate
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from robot_server import HOME, Robot, move
 from ros_graph import Graph, eventually, parameters
 from std_srvs.srv import Trigger
 from test_execution_node import PATIENT, FixedPlanner, planning_goal
-from test_generator_node import Cameras, Freeze, generate
 from test_tracker_node import T_BASE_TCP
 from test_tracker_node import Bench as TrackerBench
 

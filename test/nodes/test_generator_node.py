@@ -3,91 +3,35 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Any
 
 import numpy as np
 import pytest
+from camera_server import (
+    CAMERAS,
+    DEPTH,
+    Cameras,
+    Freeze,
+    compressed_colour,
+    compressed_depth,
+    generate,
+    picture,
+)
 from rclpy.exceptions import InvalidParameterValueException
-from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import ReliabilityPolicy
 from ros_graph import Graph, eventually, parameters
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CompressedImage
 
 from fourdgen_ros.action import GenerateFuture
-from fourdgen_ros.core.errors import ExecutionError, GenerationError
-from fourdgen_ros.core.types import Future, Observation
+from fourdgen_ros.core.errors import ExecutionError, GenerationError, InputError
 from fourdgen_ros.msg import GeneratedFuture
 from fourdgen_ros.nodes import conversions
+from fourdgen_ros.nodes.compressed import compressed_to_depth, compressed_to_rgb
 from fourdgen_ros.nodes.generator import GeneratorNode
 from fourdgen_ros.nodes.qos import LATCHED
 
 Result = GenerateFuture.Result
-CAMERAS = ('cam_left', 'cam_right')
-H, W = 48, 64
-
-
-class Freeze:
-    """A generator whose future is the present: 3 equal frames."""
-
-    name = 'freeze'
-
-    def __init__(self) -> None:
-        self.observations: list[Observation] = []
-        self.error: Exception | None = None
-        self.release = threading.Event()
-        self.release.set()
-
-    def generate(self, observation: Observation, *, task: str, seed: int,
-                 steps: int | None = None) -> Future:
-        self.observations.append(observation)
-        self.release.wait(60.0)
-        if self.error is not None:
-            raise self.error
-        rgb = np.stack([np.stack([v.rgb] * 3) for v in observation.views])
-        V, T = rgb.shape[:2]
-        return Future(
-            rgb=rgb, points=np.ones(rgb.shape, np.float32), valid=np.ones((V, T, H, W), bool),
-            gripper=np.zeros((V, T, H, W), np.float32), dt=0.4,
-            K=np.stack([v.K for v in observation.views]), stamp=observation.stamp,
-            cameras=tuple(v.camera for v in observation.views), generator=self.name,
-            frame_id=observation.reference.frame_id, seed=seed,
-            steps=steps if steps is not None else 1)
-
-
-class Cameras(Node):
-    """Publishes colour, depth and calibration of cameras at 20 Hz with the present stamp."""
-
-    def __init__(self, names: tuple[str, ...] = CAMERAS, *, depth_encoding: str = '16UC1',
-                 reliability: ReliabilityPolicy = ReliabilityPolicy.BEST_EFFORT) -> None:
-        super().__init__('cameras')
-        qos = QoSProfile(depth=2, reliability=reliability)
-        self._names, self._depth_encoding = names, depth_encoding
-        self._pubs = {
-            name: (self.create_publisher(Image, f'{name}/color/image_raw', qos),
-                   self.create_publisher(Image, f'{name}/aligned_depth_to_color/image_raw', qos),
-                   self.create_publisher(CameraInfo, f'{name}/color/camera_info', qos))
-            for name in names}
-        self._frames = self.create_timer(0.05, self._publish)
-
-    def stop(self) -> None:
-        self._frames.cancel()
-
-    def _publish(self) -> None:
-        stamp = self.get_clock().now().nanoseconds
-        K = np.array([[50.0, 0.0, 31.5], [0.0, 50.0, 23.5], [0.0, 0.0, 1.0]])
-        for name, (color, depth, info) in self._pubs.items():
-            frame = f'{name}_color_optical_frame'
-            color.publish(conversions.rgb_to_image(np.full((H, W, 3), 90, np.uint8), stamp, frame))
-            image = conversions.depth_to_image(np.full((H, W), 0.8, np.float32), stamp, frame)
-            image.encoding = self._depth_encoding
-            depth.publish(image)
-            info.publish(conversions.K_to_camera_info(K, H, W, stamp, frame))
-
-
-def generate(graph: Graph, **goal: Any) -> Any:
-    return graph.act(GenerateFuture, 'generate_future', GenerateFuture.Goal(task='t', **goal))
 
 
 def test_publishes_a_future_that_late_joiners_get(graph: Graph) -> None:
@@ -110,7 +54,7 @@ def test_publishes_a_future_that_late_joiners_get(graph: Graph) -> None:
     assert future.frame_id == 'cam_left_color_optical_frame'
     # captured after the goal was sent, not an older one that was at hand
     assert min(v.stamp for v in generator.observations[0].views) > before
-    np.testing.assert_allclose(generator.observations[0].reference.depth, 0.8, atol=1e-3)
+    np.testing.assert_allclose(generator.observations[0].reference.depth[1:], DEPTH, atol=1e-3)
 
 
 def test_never_uses_an_image_from_before_the_goal(graph: Graph) -> None:
@@ -138,7 +82,7 @@ def test_names_the_camera_and_the_topic_that_are_missing(graph: Graph) -> None:
 
 
 def test_names_a_wrong_encoding(graph: Graph) -> None:
-    graph.add(Cameras(depth_encoding='rgb8'))
+    graph.add(Cameras(label_depth_as='rgb8'))
     graph.add(GeneratorNode(Freeze()))
     result = generate(graph)
     assert result.error_code == Result.NO_OBSERVATION
@@ -181,7 +125,10 @@ def test_tells_of_publishers_with_incompatible_qos(graph: Graph, capfd: Any) -> 
     graph.add(GeneratorNode(Freeze(), **parameters(
         input_reliability='reliable', observation_timeout=0.5)))
     assert generate(graph).error_code == Result.NO_OBSERVATION
-    assert '/cam_left/color/image_raw: 1 publisher(s) with a QoS' in capfd.readouterr().err
+    log = capfd.readouterr().err
+    assert '/cam_left/color/image_raw: 1 publisher(s) with a QoS' in log
+    assert '(RELIABILITY)' in log
+    assert 'set the parameter input_reliability of /generator to best_effort' in log
 
 
 @pytest.mark.parametrize(('name', 'value'), [
@@ -216,3 +163,63 @@ def test_another_model_after_cleanup(graph: Graph, capfd: Any, tmp_path: Any) ->
     assert node._generator is not None
     assert graph.change('generator', 'cleanup')
     assert node._generator is None
+
+
+@pytest.mark.parametrize(('color', 'depth', 'tolerance'), [
+    ('raw', 'raw 16UC1', 0), ('raw', 'raw 32FC1', 0), ('jpeg', 'raw 16UC1', 4), ('png', 'png', 0),
+    ('jpeg', 'png header', 4), ('png', 'rvl', 0), ('png', 'png inverse', 0),
+    ('png', 'rvl inverse', 0)])
+def test_every_encoding_of_colour_and_depth(graph: Graph, color: str, depth: str,
+                                            tolerance: int) -> None:
+    generator = Freeze()
+    transports = {'color_transport': 'raw' if color == 'raw' else 'compressed',
+                  'depth_transport': 'raw' if depth.startswith('raw') else (
+                      'compressed' if depth == 'png' else 'compressedDepth')}
+    graph.add(Cameras(color=color, depth=depth))
+    graph.add(GeneratorNode(generator, **parameters(**transports)))
+    result = generate(graph)
+    assert (result.error_code, result.error_msg) == (Result.NONE, '')
+    for view in generator.observations[0].views:
+        np.testing.assert_allclose(view.rgb.astype(int), picture().astype(int), atol=tolerance)
+        assert np.isnan(view.depth[0, 0])  # a hole is a hole in every encoding
+        np.testing.assert_allclose(view.depth[1:], DEPTH,
+                                   atol=5e-3 if 'inverse' in depth else 1e-3)
+
+
+def test_names_the_topic_of_a_damaged_image(graph: Graph, capfd: Any) -> None:
+    graph.add(Cameras(color='torn', depth='raw 16UC1'))
+    graph.add(GeneratorNode(Freeze(), **parameters(color_transport='compressed')))
+    result = generate(graph)
+    assert result.error_code == Result.NO_OBSERVATION
+    assert 'compressed image /cam_left/color/image_raw/compressed' in result.error_msg
+    assert 'expected a whole JPEG or PNG file' in result.error_msg
+
+
+def test_the_traps_of_compressed_formats() -> None:
+    """Old and odd formats, and what must be refused."""
+    png = compressed_depth('png header')
+    old = CompressedImage(format='16UC1; compressedDepth', data=png.data)
+    older = CompressedImage(format='16UC1', data=png.data)
+    for message in (png, old, older):
+        np.testing.assert_allclose(compressed_to_depth(message)[1:], DEPTH, atol=1e-3)
+    swapped = CompressedImage(format='rgb8; png compressed rgb8',
+                              data=compressed_colour('png', picture()[..., ::-1]).data)
+    np.testing.assert_array_equal(compressed_to_rgb(swapped), picture())
+    bare = CompressedImage(format='jpeg', data=compressed_colour('jpeg').data)
+    np.testing.assert_allclose(compressed_to_rgb(bare).astype(int), picture().astype(int), atol=4)
+    for message, text in (
+            (CompressedImage(format='16UC1; jpeg compressed ', data=[1]), 'JPEG destroys depth'),
+            (CompressedImage(format='16UC1; compressedDepth png', data=[1]), 'more than 12 bytes'),
+            (CompressedImage(format='16UC1; compressedDepth rvl',
+                             data=compressed_depth('rvl').data[:30]), 'RVL stream'),
+            (CompressedImage(format='32FC1; compressedDepth png', data=png.data[12:]),
+             'expected 12 bytes before the PNG'),
+            (CompressedImage(format='16UC1; compressedDepth png',
+                             data=[0] * 12 + list(compressed_colour('png').data)),
+             'expected 16 bits in one channel')):
+        with pytest.raises(InputError, match=text):
+            compressed_to_depth(message, '/d')
+    with pytest.raises(InputError, match='Is it a depth image'):
+        compressed_to_rgb(compressed_depth('png'), '/c')
+    with pytest.raises(InputError, match='expected colour'):
+        compressed_to_rgb(png, '/c')
