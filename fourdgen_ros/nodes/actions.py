@@ -212,13 +212,14 @@ def wait_for(future: RosFuture, timeout: float,
 
 
 def wait_for_ready(ready: Callable[[], bool], timeout: float,
-                   interrupted: Callable[[], bool] = lambda: False) -> bool:
-    """Poll `ready()` for at most `timeout` s."""
+                   interrupted: Callable[[], bool] = lambda: False, *,
+                   period: float = POLL) -> bool:
+    """Poll `ready()` every `period` s for at most `timeout` s."""
     end = time.monotonic() + timeout
     while not ready():
         if interrupted() or time.monotonic() >= end:
             return False
-        time.sleep(POLL)
+        time.sleep(period)
     return True
 
 

@@ -99,12 +99,10 @@ class ManagedNode(LifecycleNodeMixin, StageNode):
         if not self.value('autostart'):
             self.get_logger().info('unconfigured: waits for the transition configure')
             return
-        for transition in (self.trigger_configure, self.trigger_activate):
-            with self._changing:
-                outcome = transition()
-            if outcome != TransitionCallbackReturn.SUCCESS:
-                raise self.failure if self.failure is not None else TransitionError(
-                    f'{self.get_name()} did not start', got=f'state {self.state}')
+        with self._changing:
+            for transition in (self.trigger_configure, self.trigger_activate):
+                if transition() != TransitionCallbackReturn.SUCCESS:
+                    raise self.failure
 
     def close(self) -> None:
         """Stop whatever moves, free everything and end."""

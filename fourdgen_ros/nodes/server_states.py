@@ -18,6 +18,7 @@ from fourdgen_ros.nodes.base import StageNode
 
 GET_STATE = 'lifecycle_msgs/srv/GetState'
 ANSWER_TIMEOUT = 2.0  # s that a node may take to tell its state
+PERIOD = 0.1  # s between questions
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class ServerStates:
             found = self.of(client, interrupted)
             return found.ready
 
-        wait_for_ready(ready, timeout, interrupted)
+        wait_for_ready(ready, timeout, interrupted, period=PERIOD)
         return found
 
     def _owner(self, action: str) -> tuple[str, str] | None:
