@@ -88,7 +88,7 @@ class RunWatcher(StageNode):
         """What a run still waits for: action servers of active nodes, and cameras."""
         servers = {'run_task': self._run, **self._stages}
         waiting = [name for name, client in servers.items()
-                   if not self._servers.of(client).ready]
+                   if not self._servers.of(client).usable]
         return waiting + [camera for camera in self._cameras if camera not in self._newest]
 
     def run(self, task: str, *, seed: int, max_segments: int, timeout: float,

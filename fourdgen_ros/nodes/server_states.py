@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,30 +19,39 @@ from fourdgen_ros.nodes.base import StageNode
 
 GET_STATE = 'lifecycle_msgs/srv/GetState'
 ANSWER_TIMEOUT = 2.0  # s that a node may take to tell its state
+UNKNOWN_TIMEOUT = 10.0  # s of silence after which a goal tells more than asking
 PERIOD = 0.1  # s between questions
+UNKNOWN = 'unknown'
 
 
 @dataclass(frozen=True)
 class ServerState:
     """An action server's node and that node's lifecycle state.
 
-    `node` is empty when nobody serves the action; `state` is empty for a node without lifecycle.
+    `node` is empty where nobody serves the action or the graph does not tell who; `state` is
+    'absent', 'unmanaged' (a node without lifecycle), UNKNOWN (the server is there, its node does
+    not answer), or the label of a lifecycle state.
     """
 
     action: str
-    node: str = ''
-    state: str = ''
+    node: str
+    state: str
 
     @property
     def ready(self) -> bool:
-        """Whether goals are taken."""
-        return bool(self.node) and self.state in ('', 'active')
+        """Whether goals are surely taken."""
+        return self.state in ('unmanaged', 'active')
+
+    @property
+    def usable(self) -> bool:
+        """Whether a goal may be tried: a rejection will tell what could not be found out."""
+        return self.ready or self.state == UNKNOWN
 
     def __str__(self) -> str:
-        if not self.node:
+        if self.state == 'absent':
             return f'no action server {self.action!r}; start its node'
-        if self.ready:
-            return f'action server {self.action!r} of node {self.node} is ready'
+        if self.state in (UNKNOWN, 'unmanaged', 'active'):
+            return f'action server {self.action!r} of node {self.node or "?"}: {self.state}'
         text = f'node {self.node}, which serves {self.action!r}, is {self.state}, not active'
         step = {'inactive': 'activate', 'unconfigured': 'configure'}.get(self.state)
         return f'{text}; `ros2 lifecycle set {self.node} {step}`' if step else text
@@ -58,19 +68,19 @@ class ServerStates:
            interrupted: Callable[[], bool] = lambda: False) -> ServerState:
         """State of the node that serves the client's action; waits only for that node's answer."""
         if not client.server_is_ready():
-            return ServerState(client.name)
+            return ServerState(client.name, '', 'absent')
         owner = self._owner(client.name)
         if owner is None:
-            return ServerState(client.name)
+            return ServerState(client.name, '', UNKNOWN)
         name, namespace = owner
         path = f'{namespace.rstrip("/")}/{name}'
         service = f'{path}/get_state'
         try:
             offered = dict(self._node.get_service_names_and_types_by_node(name, namespace))
         except NodeNameNonExistentError:
-            return ServerState(client.name)
+            return ServerState(client.name, path, UNKNOWN)
         if GET_STATE not in offered.get(service, ()):
-            return ServerState(client.name, path)
+            return ServerState(client.name, path, 'unmanaged')
         if service not in self._clients:
             self._clients[service] = self._node.create_client(
                 GetState, service, callback_group=self._node.group)
@@ -79,20 +89,29 @@ class ServerStates:
                                          timeout=ANSWER_TIMEOUT,
                                          interrupted=interrupted).current_state
         except ExecutionError:
-            return ServerState(client.name, path, 'silent')
+            return ServerState(client.name, path, UNKNOWN)
         return ServerState(client.name, path, answer.label)
 
     def wait(self, client: SafeActionClient, timeout: float,
              interrupted: Callable[[], bool] = lambda: False) -> ServerState:
-        """State when the server has become ready, at the latest after about `timeout` s."""
-        found = ServerState(client.name)
+        """State when the server has become ready, or the last one after about `timeout` s.
 
-        def ready() -> bool:
-            nonlocal found
+        A server that is there is waited for no longer than `UNKNOWN_TIMEOUT` s while nobody tells
+        its state.
+        """
+        found = self.of(client, interrupted)
+        known = time.monotonic()
+
+        def done() -> bool:
+            nonlocal found, known
             found = self.of(client, interrupted)
-            return found.ready
+            now = time.monotonic()
+            if found.state != UNKNOWN:
+                known = now
+            return found.ready or now - known > UNKNOWN_TIMEOUT
 
-        wait_for_ready(ready, timeout, interrupted, period=PERIOD)
+        if not found.ready:
+            wait_for_ready(done, timeout, interrupted, period=PERIOD)
         return found
 
     def _owner(self, action: str) -> tuple[str, str] | None:

@@ -108,7 +108,7 @@ class TaskLoopNode(StageNode):
                              (Result.PLANNING, self._plan), (Result.EXECUTION, self._execute)):
             server = self._servers.wait(client, timeout, lambda: goal.canceled)
             goal.check()
-            if not server.ready:
+            if not server.usable:
                 raise ActionError(code, f'after {timeout:g} s: {server}')
 
     def _segment(self, goal: Goal, segment: int, seed: int, timing: dict[str, Any]) -> int:

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import functools
 import json
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from lifecycle_msgs.srv import GetState
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
@@ -17,6 +19,7 @@ from ros_graph import Graph, eventually, parameters
 from std_msgs.msg import Empty
 
 from fourdgen_ros.action import ExecutePlan, GenerateFuture, PlanMotion, RunTask, TrackGripper
+from fourdgen_ros.nodes import server_states
 from fourdgen_ros.nodes.actions import serve_action
 from fourdgen_ros.nodes.lifecycle import ManagedNode
 from fourdgen_ros.nodes.task_loop import TaskLoopNode
@@ -265,3 +268,28 @@ def test_waits_until_a_node_is_active(loop: Any, graph: Graph) -> None:
     assert graph.change('sleeper', 'activate')
     assert running.wait(60.0)
     assert running.result.success
+
+
+def test_tries_a_server_whose_node_does_not_tell_its_state(
+        loop: Any, graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_states, 'ANSWER_TIMEOUT', 0.1)
+    monkeypatch.setattr(server_states, 'UNKNOWN_TIMEOUT', 0.2)
+    stages = loop(server_timeout=60.0)
+    stages.done_after = 1
+    asked, release = threading.Event(), threading.Event()
+
+    def mute(_: GetState.Request, response: GetState.Response) -> GetState.Response:
+        asked.set()
+        release.wait(60.0)
+        return response
+
+    stages.create_service(GetState, 'stages/get_state', mute)
+    client = graph.client.create_client(GetState, 'stages/get_state')
+    assert client.wait_for_service(30.0)
+    running = graph.start(RunTask, 'run_task', RunTask.Goal(task='T'))
+    try:
+        assert running.wait(60.0)
+        assert asked.is_set()
+        assert running.result.success
+    finally:
+        release.set()
