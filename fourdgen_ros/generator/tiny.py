@@ -27,6 +27,7 @@ from fourdgen_ros.generator.tool import agreed_tool
 DEFAULT_STEPS = 4
 # The codec decodes what is too far as the far end of DEPTH_RANGE; this close to it is invalid.
 FAR_MARGIN = 0.1  # m
+HAND_REACH = 0.25  # m of depth from the TCP to any point of hand and fingers, with room for errors
 
 
 class TinyGenerator:
@@ -110,7 +111,10 @@ class TinyGenerator:
         depth0 = depth.repeat_interleave(frames, 0)
         colour0 = frame0[:, :3].repeat_interleave(frames, 0)
         colour, metres = out.compose(colour0, depth0)
-        mask = torch.sigmoid(out.gripper)
+        mask = torch.sigmoid(out.gripper).view(len(views), frames, height, width)
+        # Frame 0 keeps its measured depth: a mask drawn beside the hand would mark what is behind.
+        behind = depth - tools[:, 0, 2, None, None] > HAND_REACH
+        mask[:, 0] *= ~behind
         clock.lap('decode')
 
         # 4. Points of every view in the reference view's frame
@@ -122,7 +126,7 @@ class TinyGenerator:
             + p[1:, None, None, None]
         colour = colour.view(len(views), frames, 3, height, width)
         result = self._assemble(observation, views, colour, points, metres.view(shape),
-                                mask.view(shape), R, p, seed, steps)
+                                mask, R, p, seed, steps)
         clock.lap('points')
         told = 0.1 * tools[..., 9].mean(0).clamp_min(0.0).float().cpu().numpy()
         return replace(result, timings=clock.laps, opening=told)

@@ -167,6 +167,21 @@ def test_points_beyond_the_range_are_counted_and_holes_of_the_sensor_are_not() -
     assert future.valid[:, 1:].mean() == pytest.approx(0.5, abs=0.1)
 
 
+def test_no_gripper_is_marked_on_what_lies_behind_the_tool() -> None:
+    g = small()
+    with torch.no_grad():  # everything is gripper, and the tool is 0.6 m away
+        g.codec.head[0].weight.zero_()
+        g.codec.head[0].bias.fill_(9.0)
+        g.codec.tcp_head[-1].weight.zero_()
+        g.codec.tcp_head[-1].bias.copy_(torch.tensor([0, 0, 0.6, 1, 0, 0, 0, 1, 0, 0.5]))
+    view = observation(1).views[0]
+    depth = np.full_like(view.depth, 0.7)
+    depth[:24], depth[24:28] = 1.2, np.nan
+    future = g.generate(Observation((replace(view, depth=depth),)), task=TASK, seed=0)
+    assert future.gripper[0, 0, :15].max() == 0.0
+    assert future.gripper[0, 0, 17:].min() > 0.9
+
+
 def test_damaged_weights_do_not_make_a_future() -> None:
     g = small()
     with torch.no_grad():
