@@ -171,7 +171,8 @@ def test_no_gripper_is_marked_on_what_lies_behind_the_tool() -> None:
     g = small()
     with torch.no_grad():  # everything is gripper, and the tool is 0.6 m away
         g.codec.head[0].weight.zero_()
-        g.codec.head[0].bias.fill_(9.0)
+        g.codec.head[0].bias.fill_(0.0)
+        g.codec.head[0].bias[20:] = 9.0  # the last of six channels, four subpixels each
         g.codec.tcp_head[-1].weight.zero_()
         g.codec.tcp_head[-1].bias.copy_(torch.tensor([0, 0, 0.6, 1, 0, 0, 0, 1, 0, 0.5]))
     view = observation(1).views[0]
