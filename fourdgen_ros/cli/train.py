@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--no-cross-view', action='store_true',
                         help='tiny: the ablation: views do not see each other')
     parser.add_argument('--compile', action='store_true',
-                        help='tiny: torch.compile: two minutes at the start, a quarter less a step')
+                        help='tiny: torch.compile; takes minutes at the start')
     parser.add_argument('--json', type=Path, help='write the validation measures here')
 
 
@@ -73,6 +73,9 @@ def _tiny(args: argparse.Namespace) -> dict[str, dict[str, float]]:
 
     if args.svd is not None:
         raise InputError('--svd', expected='--preset svd-4dgen', got='--preset tiny')
+    if args.no_cross_view and args.init is not None:
+        raise InputError('--no-cross-view', expected='dynamics from random weights', got='--init',
+                         hint='Start from the codec alone: --init-codec PRESET.')
     return train_preset(
         args.data, args.out, codec_minutes=args.codec_minutes, init=args.init,
         init_codec=args.init_codec, dynamics_minutes=args.dynamics_minutes,
@@ -81,8 +84,13 @@ def _tiny(args: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 
 def _svd_4dgen(args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    from fourdgen_ros.core.errors import InputError
     from fourdgen_ros.training.svd import train_preset
 
+    for option, given in (('--init-codec', args.init_codec is not None),
+                          ('--no-cross-view', args.no_cross_view), ('--compile', args.compile)):
+        if given:
+            raise InputError(option, expected='--preset tiny', got='--preset svd-4dgen')
     return train_preset(
         args.data, args.out, svd=args.svd, init=args.init,
         size=None if args.size is None else tuple(args.size), vae_minutes=args.codec_minutes,

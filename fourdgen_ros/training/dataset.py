@@ -26,6 +26,7 @@ from fourdgen_ros.generator.layers import frame_tensor
 
 FORMAT = 'fourdgen-episodes-1'
 DEPTH_UNIT = 1e-4  # m, of this format
+VALIDATION_EPISODES = 40
 _THREADS = 2  # that read files
 _GRIP_STEP = 0.008  # m between two records when the gripper is on its way
 
@@ -225,6 +226,24 @@ class Demonstrations:
             frame0=frame0.view(b, v, *frame0.shape[1:]), index=np.stack(index),
             tcp=torch.from_numpy(np.stack(tcp)), camera=torch.from_numpy(np.stack(camera)),
             keyframes=torch.from_numpy(np.stack(keyframes)), task=torch.tensor(task))
+
+
+def split(data: Demonstrations) -> tuple[list[int], list[list[int]]]:
+    """Episodes to train on, and those of each data set to validate on: its first tenth, at least 1
+    and at most 40.
+
+    From 400 episodes on, a data set may thus grow without mixing the two. Raises InputError when
+    a set has fewer than 2.
+    """
+    training, held = [], []
+    for episodes in data.sets:
+        if len(episodes) < 2:
+            raise InputError('data set', expected='at least 2 episodes', got=str(len(episodes)),
+                             hint='Collect more: fourdgen collect.')
+        count = max(1, min(VALIDATION_EPISODES, len(episodes) // 10))
+        held.append(list(episodes[:count]))
+        training += episodes[count:]
+    return training, held
 
 
 def read_meta(folder: Path) -> dict:

@@ -30,10 +30,9 @@ from fourdgen_ros.generator.svd.sampling import noisy_input, sample, time_of
 from fourdgen_ros.generator.svd.unet import MultiViewDenoiser
 from fourdgen_ros.training import svd_losses
 from fourdgen_ros.training.binding import bind
-from fourdgen_ros.training.dataset import ClipBatch, Demonstrations, read_meta, task_names
+from fourdgen_ros.training.dataset import ClipBatch, Demonstrations, read_meta, split, task_names
 from fourdgen_ros.training.loop import LoopConfig, train
 from fourdgen_ros.training.resize import fit
-from fourdgen_ros.training.tiny import split
 
 log = logging.getLogger(__name__)
 

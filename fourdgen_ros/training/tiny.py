@@ -15,13 +15,18 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.generator.codec import DecodedFrame, FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics, Prediction
 from fourdgen_ros.generator.sampling import sample_future
 from fourdgen_ros.generator.tiny import TinyGenerator, load_codec
 from fourdgen_ros.training.binding import bind
-from fourdgen_ros.training.dataset import CodecBatch, Demonstrations, DynamicsBatch, task_names
+from fourdgen_ros.training.dataset import (
+    CodecBatch,
+    Demonstrations,
+    DynamicsBatch,
+    split,
+    task_names,
+)
 from fourdgen_ros.training.loop import LoopConfig, train
 from fourdgen_ros.training.losses import codec_loss, flow_weight, gripper_measures
 
@@ -34,26 +39,7 @@ LATENT_NOISE = 0.12
 # of it (0.1, 9 mm) blurs where the motion starts.
 START_NOISE = 0.02
 PURE_NOISE = 0.25  # share of the samples that start where sampling does
-VALIDATION_EPISODES = 40
 REACH = 16  # records between a frame and its frame 0 at most: as far as the dynamics look ahead
-
-
-def split(data: Demonstrations) -> tuple[list[int], list[list[int]]]:
-    """Episodes to train on, and those of each data set to validate on: its first tenth, at least 1
-    and at most 40.
-
-    From 400 episodes on, a data set may thus grow without mixing the two. Raises InputError when
-    a set has fewer than 2.
-    """
-    training, held = [], []
-    for episodes in data.sets:
-        if len(episodes) < 2:
-            raise InputError('data set', expected='at least 2 episodes', got=str(len(episodes)),
-                             hint='Collect more: fourdgen collect.')
-        count = max(1, min(VALIDATION_EPISODES, len(episodes) // 10))
-        held.append(list(episodes[:count]))
-        training += episodes[count:]
-    return training, held
 
 
 def channels_last(x: Tensor) -> Tensor:

@@ -79,7 +79,14 @@ def test_a_check_that_fails_names_the_next_step(optional: bool, verdict: str) ->
         verdict, 'No module named thing', 'Install it.')
 
 
-def test_svd_weights_are_of_one_preset_only(tmp_path, capsys: pytest.CaptureFixture) -> None:
-    arguments = ['train', '--data', str(tmp_path), '--out', str(tmp_path), '--svd', 'x']
+@pytest.mark.parametrize(('options', 'message'), [
+    (['--svd', 'x'], '--svd; expected --preset svd-4dgen; got --preset tiny'),
+    (['--init', 'x', '--no-cross-view'], '--no-cross-view; expected dynamics from random weights'),
+    (['--preset', 'svd-4dgen', '--init-codec', 'x'], '--init-codec; expected --preset tiny'),
+    (['--preset', 'svd-4dgen', '--no-cross-view'], '--no-cross-view; expected --preset tiny'),
+    (['--preset', 'svd-4dgen', '--compile'], '--compile; expected --preset tiny')])
+def test_an_option_of_train_that_would_do_nothing_is_refused(
+        tmp_path, capsys: pytest.CaptureFixture, options: list[str], message: str) -> None:
+    arguments = ['train', '--data', str(tmp_path), '--out', str(tmp_path), *options]
     assert cli.main(arguments) == 1
-    assert '--svd; expected --preset svd-4dgen; got --preset tiny' in capsys.readouterr().err
+    assert message in ' '.join(capsys.readouterr().err.split())

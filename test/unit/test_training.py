@@ -17,7 +17,7 @@ from fourdgen_ros.generator.codec import FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics
 from fourdgen_ros.training import tiny
 from fourdgen_ros.training.binding import bind
-from fourdgen_ros.training.dataset import Demonstrations, next_grips, task_names
+from fourdgen_ros.training.dataset import Demonstrations, next_grips, split, task_names
 from fourdgen_ros.training.loop import LoopConfig, train
 
 TASK = 'PlaceAppleFromBowlIntoBin'
@@ -134,7 +134,7 @@ def test_data_sets_are_checked(folder, tmp_path) -> None:
     with pytest.raises(InputError, match=TASK):
         Demonstrations([folder], ('OtherTask',))
     with pytest.raises(InputError, match='at least 2 episodes; got 1'):
-        tiny.split(Demonstrations([folder], (TASK,), limit=1))
+        split(Demonstrations([folder], (TASK,), limit=1))
     meta = (folder / 'meta.json').read_text()
     (tmp_path / 'meta.json').write_text(meta)
     (tmp_path / 'episode_000000.npz').write_bytes((folder / 'episode_000000.npz').read_bytes()[:99])
@@ -153,7 +153,7 @@ def test_every_data_set_validates_on_its_own_first_episodes(folder, tmp_path) ->
     assert task_names([folder, other, folder]) == (TASK, 'OtherTask')
     data = Demonstrations([folder, other], (TASK, 'OtherTask'))
     assert [e.task for e in data.episodes] == [0, 0, 0, 1, 1, 1]
-    assert tiny.split(data) == ([1, 2, 4, 5], [[0], [3]])
+    assert split(data) == ([1, 2, 4, 5], [[0], [3]])
     (other / 'meta.json').write_text(meta.replace('5.0', '10.0'))
     with pytest.raises(InputError, match='all of one rate'):
         Demonstrations([folder, other], (TASK,))
