@@ -268,6 +268,8 @@ def send_goal(client: SafeActionClient, goal: Any, *, timeout: float,
         raise ExecutionError(f'no action server {client.name!r} within {timeout:g} s',
                              hint='Start the node or controller that provides it, and compare '
                                   'names with `ros2 action list`.')
+    if interrupted():
+        raise CanceledError  # what is not sent cannot start
     on_feedback = None if feedback is None else (lambda message: feedback(message.feedback))
     future = client.send_goal_async(goal, feedback_callback=on_feedback)
     if not wait_for(future, timeout, interrupted):

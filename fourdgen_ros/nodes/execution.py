@@ -21,8 +21,9 @@ from fourdgen_ros.action import ExecutePlan, PlanMotion
 from fourdgen_ros.core.errors import ExecutionError, InputError, PlanningError
 from fourdgen_ros.core.health import Latencies, Status, execution_status
 from fourdgen_ros.core.paths import share_directory
-from fourdgen_ros.core.types import GripperCommand, JointTrajectory, MotionPlan
-from fourdgen_ros.motion.base import Planner
+from fourdgen_ros.core.types import JointTrajectory, MotionPlan
+from fourdgen_ros.motion.base import Kinematics, Planner
+from fourdgen_ros.motion.deviation import DeviationLimits
 from fourdgen_ros.motion.modes import ExecutionMode, LedgerError, PlanLedger, Refusal
 from fourdgen_ros.motion.robot import GRIPPER_ACTIONS, RobotConfig
 from fourdgen_ros.motion.safety import CheckError, SafetyLimits, check_start
@@ -32,9 +33,10 @@ from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.actions import POLL, ActionError, CanceledError, Goal, Worker, serve_action
 from fourdgen_ros.nodes.base import run_node
 from fourdgen_ros.nodes.controllers import Controllers, RejectedError
+from fourdgen_ros.nodes.deviation_guard import DeviationGuard
 from fourdgen_ros.nodes.joints import Joints
 from fourdgen_ros.nodes.lifecycle import ManagedNode
-from fourdgen_ros.nodes.planners import declare_planning, make_planner
+from fourdgen_ros.nodes.planners import declare_planning, make_kinematics, make_planner
 from fourdgen_ros.nodes.qos import LATCHED, SENSOR, qos_events
 from fourdgen_ros.srv import ConfirmPlan
 
@@ -67,6 +69,7 @@ class ExecutionNode(ManagedNode):
         self._watchdog: Watchdog | None = None
         self._controllers: Controllers | None = None
         self._planner: Planner | None = None
+        self._kinematics: Kinematics | None = None
         self._ledger = PlanLedger(ExecutionMode.DRY_RUN)
         self._stop_requested = False
         self._executing = threading.Event()
@@ -103,6 +106,13 @@ class ExecutionNode(ManagedNode):
         self.parameter(
             'heartbeat_timeout', 1.0, 'no `heartbeat` for this long stops the robot; 0: no '
             'heartbeat is asked for [s]', low=0.0, high=10.0)
+        self.parameter('deviation_distance', 0.03, 'a motion is stopped when the measured tool is '
+                       'further than this from the plan; 0: any distance [m]', low=0.0, high=1.0)
+        self.parameter('deviation_angle', 0.35, 'a motion is stopped when the measured tool is '
+                       'turned by more than this against the plan; 0: any angle [rad]',
+                       low=0.0, high=3.2)
+        self.parameter('deviation_lag', 0.3, 'how much earlier or later than planned the tool may '
+                       'be somewhere before that counts [s]', low=0.0, high=60.0)
         declare_planning(self)
         self.parameter('arm_action', '', 'FollowJointTrajectory action of the arm controller; '
                        'empty: that of the robot file')
@@ -134,6 +144,10 @@ class ExecutionNode(ManagedNode):
         if fault is not None:
             self._watchdog.stop(fault)
         self._ledger = PlanLedger(ExecutionMode(self.value('execution_mode')))
+        self._deviation = DeviationLimits(
+            **{name: self.value(f'deviation_{name}') for name in ('distance', 'angle', 'lag')})
+        # Its own: the planner's is used by another thread.
+        self._kinematics = make_kinematics(self, self._robot) if self._deviation.watched else None
         self._planner = self._given if self._given is not None else make_planner(
             self, self._robot, self._limits)
         names = self._robot.controllers
@@ -162,7 +176,7 @@ class ExecutionNode(ManagedNode):
 
     def cleanup(self) -> None:
         """Forget planner and controllers."""
-        self._controllers = self._planner = None
+        self._controllers = self._planner = self._kinematics = None
         self._worker.close()
 
     # --- planning -----------------------------------------------------------------------------
@@ -196,6 +210,7 @@ class ExecutionNode(ManagedNode):
             plan = self._take(goal)
         finally:
             self._doing = 'ready'
+        guard = self._guard(plan)
         self._executing.set()
         self._watchdog.arm(time.monotonic_ns())
         start = time.monotonic()
@@ -206,10 +221,12 @@ class ExecutionNode(ManagedNode):
                                f'{len(plan.segments)} of plan {plan.plan_id}')
                 goal.feedback(segment=i, segments=len(plan.segments),
                               stage='arm' if arm else 'gripper')
-                self._run(goal, plan, i, segment)
+                self._run(goal, plan, i, guard)
         finally:
             self._watchdog.disarm()
             self._executing.clear()
+            if guard is not None:
+                result.deviation, result.deviation_angle = guard.worst
             self._doing = 'ready'
             self._latencies.add('execute', time.monotonic() - start)
 
@@ -231,27 +248,45 @@ class ExecutionNode(ManagedNode):
                 goal.feedback(stage='waiting_for_confirmation')
             time.sleep(POLL)
 
-    def _run(self, goal: Goal, plan: MotionPlan, index: int,
-             segment: JointTrajectory | GripperCommand) -> None:
-        def interrupted() -> bool:
-            return goal.canceled or self._watchdog.check(time.monotonic_ns()) is not None
+    def _guard(self, plan: MotionPlan) -> DeviationGuard | None:
+        if self._kinematics is None:
+            return None
+        return DeviationGuard(plan, self._deviation, self._kinematics, self._joints,
+                              self._robot.joints)
 
+    def _run(self, goal: Goal, plan: MotionPlan, index: int, guard: DeviationGuard | None) -> None:
+        def interrupted() -> bool:
+            return (goal.canceled or self._watchdog.check(time.monotonic_ns()) is not None
+                    or (guard is not None and guard.exceeded()))
+
+        segment = plan.segments[index]
         if isinstance(segment, JointTrajectory):
             # Just before sending, and against this segment: what came before may have ended early.
             joints = self._joints.positions(self._robot.joints, self._joint_timeout)
             check_start(replace(plan, segments=plan.segments[index:]), joints, self._limits)
         try:
-            self._controllers.run(segment, interrupted)
+            self._controllers.run(segment, interrupted,
+                                  lambda: None if guard is None else guard.begin(index))
         except RejectedError as error:
             raise ActionError(Result.CONTROLLER_REJECTED, str(error)) from error
         except ExecutionError as error:
             raise ActionError(Result.CONTROLLER_ABORTED, str(error)) from error
         except CanceledError:
             fault = self._watchdog.fault
-            if fault is None:
+            if fault is not None:
+                code = Result.STOPPED if self._stop_requested else Result.WATCHDOG
+                raise ActionError(code, self._fault_text()) from None
+            if guard is None or guard.error is None or goal.canceled:
                 raise
-            code = Result.STOPPED if self._stop_requested else Result.WATCHDOG
-            raise ActionError(code, self._fault_text()) from None
+        except Exception:
+            self._controllers.stop()  # whatever went wrong here, nothing may go on moving
+            raise
+        finally:
+            if guard is not None:
+                guard.end()
+        if guard is not None and guard.error is not None:
+            raise ActionError(Result.DEVIATED, f'{guard.error} (segment {index + 1} of '
+                                               f'{len(plan.segments)}, stopped)')
 
     def _require_no_fault(self) -> None:
         if self._watchdog.fault is not None:

@@ -35,7 +35,11 @@ Result = RunTask.Result
 
 
 class RetryError(ActionError):
-    """Nothing has moved, and another future may do better."""
+    """Nothing moves, and another future may do better."""
+
+
+class DeviatedError(RetryError):
+    """The robot was stopped because it was not where the plan had it."""
 
 
 class TaskLoopNode(StageNode):
@@ -52,6 +56,10 @@ class TaskLoopNode(StageNode):
         self.parameter('replan_after_abort', False, 'whether a motion that the controller aborted, '
                        'for instance at a contact, is followed by another future instead of the '
                        'end of the task')
+        self.parameter('max_deviations', 5, 'how many times in one task a motion may be stopped '
+                       'because the robot is not where it was imagined, and be followed by another '
+                       'future; each is one of the retries of its segment', low=0, high=1000,
+                       dynamic=True)
         self.parameter('stage_timeout', 120.0, 'time limit of one generation, tracking or planning '
                                                '[s]', low=1.0, high=3600.0, dynamic=True)
         self.parameter('execution_timeout', 600.0, 'time limit of one execution, waiting for '
@@ -72,6 +80,7 @@ class TaskLoopNode(StageNode):
         self._check = self.create_client(
             CheckSuccess, success, callback_group=self.group) if success else None
         self._state = 'idle'
+        self._deviations = 0
         self._latencies = Latencies()
         self._heartbeat = self.create_publisher(Empty, 'heartbeat', RESULT)
         self.create_timer(1.0 / rate, lambda: self._heartbeat.publish(Empty()),
@@ -85,6 +94,7 @@ class TaskLoopNode(StageNode):
         limit = limit if limit > 0 else self.value('max_segments')
         timings: list[dict[str, Any]] = []
         seed = goal.request.seed
+        self._deviations = 0
         self._require_servers(goal)
         try:
             while not self._done(goal, result.segments):
@@ -120,12 +130,24 @@ class TaskLoopNode(StageNode):
                 self._attempt(goal, segment, seed, timing)
                 return seed + 1
             except RetryError as failure:
+                if isinstance(failure, DeviatedError):
+                    self._count_deviation(failure, timing)
                 if attempt == last:
                     raise
                 self.get_logger().warning(
                     f'segment {segment}: {failure}; trying again with another seed')
                 seed += 1
         raise AssertionError('unreachable: the last attempt returns or raises')
+
+    def _count_deviation(self, failure: DeviatedError, timing: dict[str, Any]) -> None:
+        """Let the task go on after a deviation, unless there were too many."""
+        timing['deviations'] = timing.get('deviations', 0) + 1
+        self._deviations += 1
+        most = self.value('max_deviations')
+        if self._deviations > most:
+            raise ActionError(failure.code, f'{failure}; this has happened {self._deviations} '
+                              f'times in this task, {most} are allowed (max_deviations)'
+                              ) from failure
 
     def _attempt(self, goal: Goal, segment: int, seed: int, timing: dict[str, Any]) -> None:
         generated = self._stage(
@@ -142,13 +164,16 @@ class TaskLoopNode(StageNode):
             PlanMotion.Goal(trajectory=tracked.trajectory, frames=self.value('frames')),
             retry=(PlanMotion.Result.INVALID_TRAJECTORY, PlanMotion.Result.PLANNING_FAILED,
                    PlanMotion.Result.CHECK_FAILED), confidence=confidence)
-        retry = [ExecutePlan.Result.CHECK_FAILED, ExecutePlan.Result.EXPIRED]
+        retry = [ExecutePlan.Result.CHECK_FAILED, ExecutePlan.Result.EXPIRED,
+                 ExecutePlan.Result.DEVIATED]
         if self.value('replan_after_abort'):
             retry.append(ExecutePlan.Result.CONTROLLER_ABORTED)
-        self._stage(
+        executed = self._stage(
             goal, segment, timing, 'execute', Result.EXECUTION, self._execute,
             ExecutePlan.Goal(plan_id=planned.plan.plan_id), retry=retry,
             stopped=(ExecutePlan.Result.STOPPED,), confidence=confidence)
+        timing['deviation_m'], timing['deviation_rad'] = (executed.deviation,
+                                                          executed.deviation_angle)
 
     def _stage(self, goal: Goal, segment: int, timing: dict[str, Any], stage: str, code: int,
                client: SafeActionClient, request: Any, *, retry: Collection[int],
@@ -177,7 +202,10 @@ class TaskLoopNode(StageNode):
         message = f'{stage}: {answer.error_msg}'
         if answer.error_code in stopped:
             raise ActionError(Result.STOPPED, message)
-        raise (RetryError if answer.error_code in retry else ActionError)(code, message)
+        if answer.error_code not in retry:
+            raise ActionError(code, message)
+        deviated = stage == 'execute' and answer.error_code == ExecutePlan.Result.DEVIATED
+        raise (DeviatedError if deviated else RetryError)(code, message)
 
     def _done(self, goal: Goal, segment: int) -> bool:
         if self._check is None:

@@ -59,8 +59,9 @@ class Stages(Node):
                 return result
             time.sleep(0.01)
         codes = self.fail.get(name)
-        if codes:
-            result.error_code, result.error_msg = codes.pop(0), f'{name} has failed'
+        code = codes.pop(0) if codes else 0
+        if code:
+            result.error_code, result.error_msg = code, f'{name} has failed'
             handle.abort()
             return result
         if name == 'generate_future':
@@ -149,7 +150,8 @@ def test_without_a_check_nobody_claims_success(loop: Any, graph: Graph) -> None:
     ('track_gripper', TrackGripper.Result.TRACKING_FAILED),
     ('plan_motion', PlanMotion.Result.PLANNING_FAILED),
     ('plan_motion', PlanMotion.Result.CHECK_FAILED),
-    ('execute_plan', ExecutePlan.Result.EXPIRED)])
+    ('execute_plan', ExecutePlan.Result.EXPIRED),
+    ('execute_plan', ExecutePlan.Result.DEVIATED)])
 def test_tries_again_with_another_seed(loop: Any, graph: Graph, name: str, code: int) -> None:
     stages = loop()
     stages.done_after = 2 if name == 'execute_plan' else 1
@@ -230,6 +232,25 @@ def test_looks_again_after_an_abort_where_that_is_allowed(loop: Any, graph: Grap
     stages.fail['execute_plan'] = [ExecutePlan.Result.CONTROLLER_ABORTED]
     assert run(graph).success
     assert len(stages.of('generate_future')) == 2
+
+
+def test_deviations_are_counted_and_bounded(loop: Any, graph: Graph) -> None:
+    stages = loop(max_deviations=3, retries=2)
+    stages.fail['execute_plan'] = [ExecutePlan.Result.DEVIATED] * 2 + [0] + [
+        ExecutePlan.Result.DEVIATED] * 9
+    result = run(graph)
+    assert (result.success, result.error_code, result.segments) == (False, Result.EXECUTION, 1)
+    assert 'happened 4 times in this task, 3 are allowed (max_deviations)' in result.error_msg
+    assert [t['deviations'] for t in json.loads(result.timing_json)] == [2, 2]
+    # Every one of them was followed by a new observation.
+    assert len(stages.of('generate_future')) == len(stages.of('execute_plan')) == 5
+
+
+def test_without_transforms_nothing_is_planned_or_executed(loop: Any, graph: Graph) -> None:
+    stages = loop()
+    stages.fail['track_gripper'] = [TrackGripper.Result.NO_TRANSFORM]
+    assert run(graph).error_code == Result.TRACKING
+    assert stages.of('plan_motion') == stages.of('execute_plan') == []
 
 
 class Sleeper(ManagedNode):
