@@ -147,7 +147,7 @@ def test_an_arm_that_is_pushed_aside_stops_and_looks_again(road: Road) -> None:
     cell.reset(2)
     start = cell.joint_positions
     goal = start + np.array([0.5, 0, 0, 0, 0, 0, 0])
-    cell.push('panda_hand', np.array([0.0, -400.0, 0.0]))
+    cell.push('panda_hand', np.array([0.0, 0.0, 150.0]))
     plan = _plan(road, _motion(start, goal, 3.0), GripperCommand(0.0))
     with pytest.raises(DeviationError, match='not where it was imagined') as caught:
         execute(cell, plan)
@@ -167,7 +167,7 @@ def test_the_road_replans_after_a_push(road: Road) -> None:
     pushed = []
 
     def push(segment: int, stage: str) -> None:
-        force = [0.0, 400.0, 0.0] if stage == 'execute' and not pushed else np.zeros(3)
+        force = [0.0, 0.0, 150.0] if stage == 'execute' and not pushed else np.zeros(3)
         pushed.extend([segment] if stage == 'execute' else [])
         road.cell.push('panda_hand', np.array(force))
 
