@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.camera import pointmap, resize_view
 from fourdgen_ros.core.types import RgbdView
-from fourdgen_ros.tracker.frames import Camera, FrameView, frame_view, inside_image, to_pixels
+from fourdgen_ros.tracker.frames import Camera, frame_view, inside_image, to_pixels
 from fourdgen_ros.tracker.gripper_model import GripperModel
 from fourdgen_ros.tracker.registration import FINE, LAST, MIDDLE, facing, refine
 
@@ -28,10 +28,10 @@ Array = NDArray[np.float64]
 _ROUNDS = ((0.03, MIDDLE), (0.02, FINE), (0.012, LAST))
 _ON_MODEL = 0.008  # m between a model point and the depth at its pixel that count as the same
 _SEARCH_TOLERANCE = 0.015  # the same while searching
-_SEARCH = np.arange(-0.06, 0.061, 0.02)  # m along each axis ...
+_SEARCH = np.arange(-0.075, 0.076, 0.015)  # m along each axis ...
 _TURNS = np.deg2rad(6.0)  # ... and turns about each axis that are tried
 _STRIDE = 6  # of the model's points while searching
-_STARTS = 4  # of the best that are refined
+_STARTS = 6  # of the best that are refined
 _LEAST_POINTS = 60  # of the model in sight
 _LEAST_AGREEMENT = 0.45  # share of them that the image confirms, less those it denies
 _WIDTH = 320  # px; more detail is not needed to register
@@ -96,6 +96,7 @@ def check_camera(view: RgbdView, T_base_camera: Array, T_base_tcp: Array, openin
                            *_explain(small, T_base_camera, T_base_tcp, opening, gripper, points),
                            share=share)
     camera = _camera(view, T_base_camera)
+    found = _refined(view, camera, found, opening, gripper, _ROUNDS[-1:])
     distance, angle = se3.distance(T_base_tcp, found)
     ray = found[:3, 3] - camera.centre
     along = float((found[:3, 3] - T_base_tcp[:3, 3]) @ ray / np.linalg.norm(ray))
@@ -117,24 +118,16 @@ def _register(view: RgbdView, camera: Camera, start: Array, opening: float,
               gripper: GripperModel) -> tuple[Array | None, float, int]:
     """T_base_tcp (4, 4) where the gripper is seen, or None; how much of it is confirmed there, and
     how many points of the model are in sight at `start`."""
-    points = se3.apply(camera.T_ref_cam, pointmap(view.depth, view.K).astype(float))
-    near = np.isfinite(points).all(-1)
-    near &= np.linalg.norm(np.where(near[..., None], points, np.inf) - start[:3, 3], axis=-1) < 0.3
     surface = gripper.surface(opening)
     in_sight, _ = _agreement(view, camera, start[None], surface, _ON_MODEL)
-    if in_sight[0] < _LEAST_POINTS or near.sum() < _LEAST_POINTS:
+    if in_sight[0] < _LEAST_POINTS:
         return None, 0.0, int(in_sight[0])
     starts = _starts(start, surface[0].mean(0))
     few = tuple(part[::_STRIDE] for part in surface)
     _, scores = _agreement(view, camera, starts, few, _SEARCH_TOLERANCE)
     best, agreement = start, -1.0
     for i in _apart(starts, scores):
-        pose = starts[i]
-        for reach, stages in _ROUNDS:
-            frame = _gripper_pixels(camera, points, near, pose, gripper.cover(opening), reach)
-            if len(frame.points) < _LEAST_POINTS:
-                break
-            pose = refine(gripper, opening, [frame], pose, stages).pose
+        pose = _refined(view, camera, starts[i], opening, gripper, _ROUNDS)
         _, score = _agreement(view, camera, pose[None], surface, _ON_MODEL)
         if score[0] > agreement:
             best, agreement = pose, float(score[0])
@@ -164,17 +157,26 @@ def _apart(starts: Array, scores: Array) -> list[int]:
     return chosen
 
 
-def _gripper_pixels(camera: Camera, points: Array, near: NDArray[np.bool_], pose: Array,
-                    cover: Array, reach: float) -> FrameView:
-    """The pixels whose points lie within `reach` m of the model at `pose`.
+def _refined(view: RgbdView, camera: Camera, pose: Array, opening: float, gripper: GripperModel,
+             rounds: tuple) -> Array:
+    """Register the model to the pixels whose points lie near to it.
 
     Nobody has drawn this mask, so its outline says nothing and is left out.
     """
-    distance, _ = cKDTree(cover).query(se3.apply(se3.inverse(pose), points[near]),
-                                       distance_upper_bound=reach)
-    mask = np.zeros(near.shape, np.float32)
-    mask[near] = np.isfinite(distance)
-    return replace(frame_view(camera, points.astype(np.float32), near, mask), outline=None)
+    points = se3.apply(camera.T_ref_cam, pointmap(view.depth, view.K).astype(float))
+    valid = np.isfinite(points).all(-1)
+    near = np.linalg.norm(np.where(valid[..., None], points, np.inf) - pose[:3, 3], axis=-1) < 0.3
+    cover = gripper.cover(opening)
+    for reach, stages in rounds:
+        distance, _ = cKDTree(cover).query(se3.apply(se3.inverse(pose), points[near]),
+                                           distance_upper_bound=reach)
+        mask = np.zeros(near.shape, np.float32)
+        mask[near] = np.isfinite(distance)
+        frame = replace(frame_view(camera, points.astype(np.float32), near, mask), outline=None)
+        if len(frame.points) < _LEAST_POINTS:
+            break
+        pose = refine(gripper, opening, [frame], pose, stages).pose
+    return pose
 
 
 def _agreement(view: RgbdView, camera: Camera, poses: Array, surface: tuple[Array, Array],

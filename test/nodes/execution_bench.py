@@ -77,6 +77,10 @@ class Bench:
     def joints_age(self) -> float:
         return self.node._joints.age(self.robot.config.finger_joints)
 
+    def joints(self) -> list[float]:
+        """Positions of the arm that the node has heard of last, finite or not."""
+        return [self.node._joints._positions[name][0] for name in self.robot.config.joints]
+
     def plan(self, **fields: Any) -> Any:
         return self.graph.act(PlanMotion, 'plan_motion', planning_goal(**fields))
 
