@@ -13,7 +13,8 @@ from fourdgen_ros.core.errors import FourdgenError
 
 # Each is a module of this package with `HELP` (one line), `add_arguments(parser)` and `run(args)`,
 # which returns the exit code.
-VERBS = ('demo', 'collect', 'train', 'convert', 'generate', 'rollout', 'evaluate', 'doctor')
+VERBS = ('demo', 'collect', 'train', 'convert', 'generate', 'rollout', 'evaluate',
+         'calibrate-check', 'doctor')
 
 INTERRUPTED = 130  # as shells report SIGINT
 
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--version', action='version', version=f'fourdgen_ros {__version__}')
     subparsers = parser.add_subparsers(title='verbs', metavar='VERB', required=True)
     for verb in VERBS:
-        module = importlib.import_module(f'fourdgen_ros.cli.{verb}')
+        module = importlib.import_module(f'fourdgen_ros.cli.{verb.replace("-", "_")}')
         subparser = subparsers.add_parser(verb, help=module.HELP, description=module.HELP)
         module.add_arguments(subparser)
         subparser.set_defaults(run=module.run)

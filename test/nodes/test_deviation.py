@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from execution_bench import FixedPlanner, planning_goal
@@ -56,8 +54,8 @@ class Setup:
 
 
 @pytest.fixture
-def setup(graph: Graph) -> Iterator[Setup]:
-    yield Setup(graph)
+def setup(graph: Graph) -> Setup:
+    return Setup(graph)
 
 
 def test_a_push_stops_the_segment_and_the_next_one_runs(setup: Setup) -> None:
