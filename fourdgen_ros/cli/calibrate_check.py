@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fourdgen calibrate-check`: does the camera see the gripper where the transforms put it?"""
+"""`fourdgen calibrate-check`: how far from where the transforms put it a gripper is seen."""
 
 from __future__ import annotations
 
