@@ -195,7 +195,8 @@ class ExecutionNode(ManagedNode):
         start = time.monotonic()
         plan = self._worker.run(goal, lambda: self._planner.plan(
             trajectory, joints, self._robot.opening_at(fingers), frames=frames,
-            now_ns=self.get_clock().now().nanoseconds, steady_ns=time.monotonic_ns()))
+            now_ns=self.get_clock().now().nanoseconds, steady_ns=time.monotonic_ns(),
+            skip_passed=goal.request.skip_passed))
         self._latencies.add('plan', time.monotonic() - start)
         self._ledger.register(plan)
         result.plan = conversions.motion_plan_to_msg(

@@ -37,9 +37,10 @@ class FixedPlanner:
         self.calls: list[dict[str, Any]] = []
 
     def plan(self, trajectory: GripperTrajectory, joints: np.ndarray, opening: float, *,
-             frames: int | None = None, now_ns: int, steady_ns: int | None = None) -> MotionPlan:
+             frames: int | None = None, now_ns: int, steady_ns: int | None = None,
+             skip_passed: bool = False) -> MotionPlan:
         self.calls.append({'joints': joints, 'opening': opening, 'frames': frames,
-                           'now_ns': now_ns})
+                           'now_ns': now_ns, 'skip_passed': skip_passed})
         if self.error is not None:
             raise self.error
         return MotionPlan(uuid.uuid4().hex, self.segments, {'workspace': 'inside'},
