@@ -143,7 +143,7 @@ def make_client() -> Any:
             self._q, self._speed = np.zeros(7), 0.0
             self._plan = SafeActionClient(self, PlanMotion, 'plan_motion')
             self._execute = SafeActionClient(self, ExecutePlan, 'execute_plan')
-            self._services = {name: self.create_client(Trigger, f'execution/{name}',
+            self._triggers = {name: self.create_client(Trigger, f'execution/{name}',
                                                        callback_group=self.group)
                               for name in ('stop', 'reset_fault')}
             self.create_subscription(JointState, '/joint_states', self._on_joints, SENSOR,
@@ -178,12 +178,12 @@ def make_client() -> Any:
             time.sleep(rng.uniform(0.0, 0.3))
             speed, begin = self._speed, time.monotonic()
             answer: list[float] = []
-            call = self._services['stop'].call_async(Trigger.Request())
+            call = self._triggers['stop'].call_async(Trigger.Request())
             call.add_done_callback(lambda _: answer.append(time.monotonic()))
             rest = self._until(lambda: self._speed < STANDING)
             if not running.wait(60.0) or running.result.error_code != ExecutePlan.Result.STOPPED:
                 raise RuntimeError(f'not stopped: {running.result.error_msg}')
-            call_service(self._services['reset_fault'], Trigger.Request(), timeout=30.0)
+            call_service(self._triggers['reset_fault'], Trigger.Request(), timeout=30.0)
             return answer[0] - begin, rest - begin, speed
 
     return Client()
