@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from fourdgen_ros.action import GenerateFuture, TrackGripper
@@ -48,6 +48,7 @@ class Ahead:
                 self._stop.set()
                 raise CanceledError
             time.sleep(POLL)
+        goal.check()
         return running.result()
 
     def discard(self) -> None:
@@ -55,7 +56,7 @@ class Ahead:
         self._stop.set()
         running, self._running = self._running, None
         if running is not None:
-            running.exception()  # both stages are free again
+            wait([running])  # both stages are free again
 
     def close(self) -> None:
         """End the thread."""

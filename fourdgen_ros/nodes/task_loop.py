@@ -108,6 +108,7 @@ class TaskLoopNode(StageNode):
         timings: list[dict[str, Any]] = []
         seed = goal.request.seed
         self._deviations, self._rest_since = 0, None
+        self._ahead.discard()
         self._require_servers(goal)
         try:
             while not self._done(goal, result.segments):
