@@ -372,7 +372,8 @@ def test_a_controller_that_aborts(bench: Any) -> None:
 
 
 def test_a_controller_that_never_finishes(bench: Any) -> None:
-    b = bench(FixedPlanner(move(GOAL, 0.2)), time_factor=1.0, time_margin=0.3)
+    b = bench(FixedPlanner(move(GOAL, 0.2)), time_factor=1.0, time_margin=0.3,
+              deviation_lag=PATIENT)
     b.robot.ignore = True
     result = b.execute()
     assert result.error_code == Result.CONTROLLER_ABORTED
