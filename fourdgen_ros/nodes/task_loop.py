@@ -103,12 +103,12 @@ class TaskLoopNode(StageNode):
         self._ahead.close()
 
     def _run(self, goal: Goal, result: Any) -> None:
+        self._deviations, self._rest_since = 0, None
+        self._ahead.discard()
         limit = goal.request.max_segments
         limit = limit if limit > 0 else self.value('max_segments')
         timings: list[dict[str, Any]] = []
         seed = goal.request.seed
-        self._deviations, self._rest_since = 0, None
-        self._ahead.discard()
         self._require_servers(goal)
         try:
             while not self._done(goal, result.segments):
@@ -122,9 +122,9 @@ class TaskLoopNode(StageNode):
                 result.segments += 1
             result.success = True
         finally:
-            self._ahead.discard()
             self._state = 'idle'
             result.timing_json = json.dumps(timings)
+            self._ahead.discard()
 
     def _require_servers(self, goal: Goal) -> None:
         """Fail before anything is generated when a stage is not there or not active."""

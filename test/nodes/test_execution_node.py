@@ -346,6 +346,17 @@ def test_a_deviation_within_its_limits_stops_nothing(bench: Any, limits: dict, o
     assert (running.result.error_code, running.result.error_msg) == (Result.NONE, '')
 
 
+def test_an_arm_that_does_not_start_is_not_waited_for(bench: Any) -> None:
+    """Nothing has left the path, but the plan has gone on: that is a deviation, too."""
+    b = bench(FixedPlanner(move(GOAL, LONG)))
+    b.robot.late = LONG
+    running = b.start()
+    assert running.wait(LONG)
+    assert running.result.error_code == Result.DEVIATED
+    assert b.robot.canceled == ['arm']
+    np.testing.assert_array_equal(b.robot.q, HOME)
+
+
 def test_a_controller_that_rejects(bench: Any) -> None:
     b = bench(FixedPlanner(move(GOAL, 0.2)))
     b.robot.reject = True
