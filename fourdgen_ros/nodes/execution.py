@@ -25,7 +25,7 @@ from fourdgen_ros.core.types import JointTrajectory, MotionPlan
 from fourdgen_ros.motion.base import Kinematics, Planner
 from fourdgen_ros.motion.deviation import DeviationLimits
 from fourdgen_ros.motion.modes import ExecutionMode, LedgerError, PlanLedger, Refusal
-from fourdgen_ros.motion.robot import GRIPPER_ACTIONS, RobotConfig
+from fourdgen_ros.motion.robot import RobotConfig
 from fourdgen_ros.motion.safety import CheckError, SafetyLimits, check_start
 from fourdgen_ros.motion.watchdog import Watchdog
 from fourdgen_ros.msg import MotionPlan as MotionPlanMsg
@@ -34,9 +34,10 @@ from fourdgen_ros.nodes.actions import POLL, ActionError, CanceledError, Goal, W
 from fourdgen_ros.nodes.base import run_node
 from fourdgen_ros.nodes.controllers import Controllers, RejectedError
 from fourdgen_ros.nodes.deviation_guard import DeviationGuard
+from fourdgen_ros.nodes.execution_parameters import LIMITS, declare_execution
 from fourdgen_ros.nodes.joints import Joints
 from fourdgen_ros.nodes.lifecycle import ManagedNode
-from fourdgen_ros.nodes.planners import declare_planning, make_kinematics, make_planner
+from fourdgen_ros.nodes.planners import make_kinematics, make_planner
 from fourdgen_ros.nodes.qos import LATCHED, SENSOR, qos_events
 from fourdgen_ros.srv import ConfirmPlan
 
@@ -44,18 +45,6 @@ Result = ExecutePlan.Result
 REFUSALS = {Refusal.UNKNOWN: Result.UNKNOWN_PLAN, Refusal.EXPIRED: Result.EXPIRED,
             Refusal.TAKEN: Result.EXPIRED, Refusal.NOT_CONFIRMED: Result.NOT_CONFIRMED,
             Refusal.DRY_RUN: Result.DRY_RUN}
-LIMITS = {
-    'velocity_scaling': (0.1, 0.01, 1.0, 'share of the robot\'s joint velocities that is used'),
-    'acceleration_scaling': (0.1, 0.01, 1.0, 'share of the robot\'s joint accelerations'),
-    'tcp_speed': (0.25, 0.001, 2.0, 'greatest speed of the tool centre point [m/s]'),
-    'max_age': (30.0, 0.1, 600.0, 'greatest age of a trajectory\'s observation [s]'),
-    'plan_lifetime': (30.0, 0.1, 600.0, 'how long a plan may be started [s]'),
-    'min_confidence': (0.2, 0.0, 1.0, 'least tracking confidence of a pose that is followed'),
-    'min_fraction': (0.5, 0.0, 1.0, 'least share of the path that must be reachable'),
-    'start_distance': (0.03, 0.0, 0.2, 'between the tracked start and the robot [m]'),
-    'start_angle': (0.35, 0.0, 3.2, 'between the tracked start and the robot [rad]'),
-    'start_joints': (0.01, 0.0, 0.2, 'between a motion\'s start and the robot, per joint [rad]'),
-}
 
 
 class ExecutionNode(ManagedNode):
@@ -64,7 +53,7 @@ class ExecutionNode(ManagedNode):
     def __init__(self, planner: Planner | None = None, **options: Any) -> None:
         """`planner` overrides the one of the parameters."""
         super().__init__('execution', **options)
-        self._declare()
+        declare_execution(self)
         self._given = planner
         self._watchdog: Watchdog | None = None
         self._controllers: Controllers | None = None
@@ -92,41 +81,6 @@ class ExecutionNode(ManagedNode):
                      codes={CheckError: Result.CHECK_FAILED, InputError: Result.CHECK_FAILED},
                      busy=Result.BUSY)
         self.report(lambda: {'execution': self._status()})
-
-    def _declare(self) -> None:
-        self.parameter('robot', 'panda', 'robot: the name of a file in config/robots')
-        self.parameter(
-            'execution_mode', 'dry_run', 'dry_run: nothing is ever sent; confirm: every plan needs '
-            'confirm_plan with its id; auto: plans are executed on request',
-            choices=[mode.value for mode in ExecutionMode])
-        for name, (default, low, high, description) in LIMITS.items():
-            self.parameter(name, default, description, low=low, high=high)
-        self.parameter('joint_state_timeout', 0.5, 'no joint states for this long stop the robot '
-                                                   '[s]', low=0.05, high=5.0)
-        self.parameter(
-            'heartbeat_timeout', 1.0, 'no `heartbeat` for this long stops the robot; 0: no '
-            'heartbeat is asked for [s]', low=0.0, high=10.0)
-        self.parameter('deviation_distance', 0.03, 'a motion is stopped when the measured tool is '
-                       'further than this from the plan; 0: any distance [m]', low=0.0, high=1.0)
-        self.parameter('deviation_angle', 0.35, 'a motion is stopped when the measured tool is '
-                       'turned by more than this against the plan; 0: any angle [rad]',
-                       low=0.0, high=3.2)
-        self.parameter('deviation_lag', 0.3, 'how much earlier or later than planned the tool may '
-                       'be somewhere before that counts [s]', low=0.0, high=60.0)
-        declare_planning(self)
-        self.parameter('arm_action', '', 'FollowJointTrajectory action of the arm controller; '
-                       'empty: that of the robot file')
-        self.parameter('gripper_action', '', 'action of the gripper controller; empty: that of '
-                       'the robot file')
-        self.parameter('gripper_action_type', '', 'type of the gripper action, of control_msgs; '
-                       'empty: that of the robot file', choices=['', *GRIPPER_ACTIONS])
-        self.parameter('execute_action', '', 'action of move_group that passes arm motions on; '
-                       'empty: they go to arm_action directly')
-        self.parameter('time_factor', 1.5, 'an arm motion may take this many times its '
-                                           'duration ...', low=1.0, high=10.0)
-        self.parameter('time_margin', 3.0, '... and this much more [s]', low=0.1, high=60.0)
-        self.parameter('gripper_timeout', 5.0, 'time limit of a gripper command [s]',
-                       low=0.1, high=60.0)
 
     def configure(self) -> None:
         """Read the robot and the limits, load the planner, look for the controllers.
