@@ -11,7 +11,8 @@ REQUIREMENTS := $(wildcard requirements/*.txt)
 PIP_ARGUMENTS := $(foreach file,$(filter-out requirements/constraints.txt,$(REQUIREMENTS)),-r $(file))
 INTERFACES := CMakeLists.txt package.xml scripts/build_interfaces.sh \
   $(wildcard msg/* srv/* action/* scripts/nodes/*) \
-  $(shell find compat_interfaces -type f)
+  $(shell find compat_interfaces -type f) \
+  $(shell find config launch rviz -type d 2>/dev/null)  # new files are linked into install/
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
