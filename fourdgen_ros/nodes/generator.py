@@ -33,6 +33,7 @@ from fourdgen_ros.nodes.actions import ActionError, Goal, Worker, call_service, 
 from fourdgen_ros.nodes.base import run_node
 from fourdgen_ros.nodes.lifecycle import ManagedNode
 from fourdgen_ros.nodes.qos import LATCHED, qos_events
+from fourdgen_ros.nodes.serialised import deserialised, serialised_stamp
 from fourdgen_ros.srv import GetCellState
 
 Result = GenerateFuture.Result
@@ -119,7 +120,8 @@ class GeneratorNode(ManagedNode):
         for (camera, kind), topic in self._topics.items():
             self.create_subscription(
                 self._message_type(kind), topic, functools.partial(self._on_frame, camera, kind),
-                qos, callback_group=self.group, event_callbacks=qos_events(self, topic, hint))
+                qos, callback_group=self.group, event_callbacks=qos_events(self, topic, hint),
+                raw=True)  # what is not used is not deserialised
 
     def cleanup(self) -> None:
         """Forget the model; a stage that computes runs on unseen."""
@@ -162,10 +164,9 @@ class GeneratorNode(ManagedNode):
 
         return OracleGenerator(state, height=ORACLE_SIZE[0], width=ORACLE_SIZE[1])
 
-    def _on_frame(self, camera: str, kind: str,
-                  message: Image | CompressedImage | CameraInfo) -> None:
-        self._synchroniser.add(
-            camera, kind, conversions.stamp_to_ns(message.header.stamp), message)
+    def _on_frame(self, camera: str, kind: str, data: bytes) -> None:
+        stamp = serialised_stamp(data, self._topics[camera, kind])
+        self._synchroniser.add(camera, kind, stamp, data)
 
     def _generate(self, goal: Goal, result: Any) -> None:
         request = goal.request
@@ -195,7 +196,8 @@ class GeneratorNode(ManagedNode):
             synced = self._synchroniser.wait(oldest, timeout)
             if synced is None:
                 raise ActionError(Result.NO_OBSERVATION, f'{self._no_observation(oldest)}')
-            return conversions.observation_from_set(synced, self._cameras, self._topics)
+            messages = deserialised(synced, {kind: self._message_type(kind) for kind in TOPICS})
+            return conversions.observation_from_set(messages, self._cameras, self._topics)
 
         return wait
 

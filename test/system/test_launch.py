@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The launch files under the real launch: arguments, what is started with what, and one real run."""
+"""The launch files under the real launch: arguments, what is started with what, a real run."""
 
 from __future__ import annotations
 
