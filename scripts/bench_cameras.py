@@ -41,8 +41,11 @@ RECEIVERS = ('generator', 'messages', 'serialised')
 SETTLE = 3.0  # s after the last frame in which late ones still count
 
 
-def camera(name: str, rate: float, frames: int) -> int:
-    """Publish `frames` RGB-D images when a line comes on stdin; the answer is JSON."""
+def camera(name: str, rate: float, frames: int, alone: bool) -> int:
+    """Publish `frames` RGB-D images when a line comes on stdin; the answer is JSON.
+
+    Unless `alone`, somebody must listen first.
+    """
     rclpy.init()
     node = rclpy.create_node(f'{name}_driver')
     qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
@@ -56,7 +59,7 @@ def camera(name: str, rate: float, frames: int) -> int:
         'depth': conversions.depth_to_image(
             rng.uniform(0.3, 2.0, (H, W)).astype(np.float32), 0, frame_id),
         'info': conversions.K_to_camera_info(K, H, W, 0, frame_id)}
-    while not all(p.get_subscription_count() for p in publishers.values()):
+    while not alone and not all(p.get_subscription_count() for p in publishers.values()):
         time.sleep(0.05)
     sys.stdout.write('matched\n')
     sys.stdout.flush()
@@ -210,11 +213,12 @@ def main() -> int:
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures here')
     parser.add_argument('--camera', help=argparse.SUPPRESS)
     parser.add_argument('--frames', type=int, help=argparse.SUPPRESS)
+    parser.add_argument('--alone', action='store_true', help=argparse.SUPPRESS)
     parser.add_argument('--bare', choices=RECEIVERS, help=argparse.SUPPRESS)
     parser.add_argument('--names', nargs='+', help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.camera:
-        return camera(args.camera, args.rate, args.frames)
+        return camera(args.camera, args.rate, args.frames, args.alone)
     if args.bare:
         return bare(args.names, args.bare == 'serialised')
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from fourdgen_ros.action import GenerateFuture
@@ -18,6 +19,7 @@ from fourdgen_ros.core.errors import ExecutionError, GenerationError, InputError
 from fourdgen_ros.core.health import (
     CameraLimits,
     Latencies,
+    Level,
     Status,
     camera_status,
     generator_status,
@@ -68,6 +70,10 @@ class GeneratorNode(ManagedNode):
         self.parameter('input_depth', 5, 'QoS depth of the camera subscriptions: images that may '
                                          'wait to be taken', low=1, high=100)
         self.parameter(
+            'listening', 'always', 'when the cameras are listened to: always, or on_demand, only '
+            'while a goal waits for an observation, which is for cameras on another machine',
+            choices=('always', 'on_demand'))
+        self.parameter(
             'observation_timeout', 3.0, 'how long a goal waits for an observation [s]',
             low=0.01, high=60.0, dynamic=True)
         self.parameter(
@@ -113,15 +119,20 @@ class GeneratorNode(ManagedNode):
         self._synchroniser = Synchroniser(self._cameras, slop_s=self.value('slop'),
                                           topics=self._topics)
         self._publisher = self.create_publisher(GeneratedFuture, 'future', LATCHED)
+        self._always = self.value('listening') == 'always'
+        if self._always:
+            self._listen()
+
+    def _listen(self) -> list[Subscription]:
         reliability = ReliabilityPolicy[self.value('input_reliability').upper()]
         qos = QoSProfile(depth=self.value('input_depth'), reliability=reliability)
         hint = (f'set the parameter input_reliability of {self.get_fully_qualified_name()} to '
                 f'best_effort')
-        for (camera, kind), topic in self._topics.items():
-            self.create_subscription(
-                self._message_type(kind), topic, functools.partial(self._on_frame, camera, kind),
-                qos, callback_group=self.group, event_callbacks=qos_events(self, topic, hint),
-                raw=True)  # what is not used is not deserialised
+        return [self.create_subscription(
+            self._message_type(kind), topic, functools.partial(self._on_frame, camera, kind),
+            qos, callback_group=self.group, event_callbacks=qos_events(self, topic, hint),
+            raw=True)  # what is not used is not deserialised
+            for (camera, kind), topic in self._topics.items()]
 
     def cleanup(self) -> None:
         """Forget the model; a stage that computes runs on unseen."""
@@ -193,7 +204,12 @@ class GeneratorNode(ManagedNode):
         timeout = self.value('observation_timeout')
 
         def wait() -> Observation:
-            synced = self._synchroniser.wait(oldest, timeout)
+            listening = [] if self._always else self._listen()
+            try:
+                synced = self._synchroniser.wait(oldest, timeout)
+            finally:
+                for subscription in listening:
+                    self.destroy_subscription(subscription)
             if synced is None:
                 raise ActionError(Result.NO_OBSERVATION, f'{self._no_observation(oldest)}')
             messages = deserialised(synced, {kind: self._message_type(kind) for kind in TOPICS})
@@ -210,16 +226,17 @@ class GeneratorNode(ManagedNode):
                 f'clocks of the machines, or raise max_observation_age')
 
     def _report(self) -> dict[str, Status]:
+        stage = {'generator': generator_status(
+            self._backend, self._clamp_ratio, self.value('max_clamp_ratio'), self._latencies)}
+        if not self._always:
+            return {'cameras': Status(Level.OK, 'listened to while a goal waits'), **stage}
         stats, gaps = self._synchroniser.stats(), self._synchroniser.missing()
         now = self.get_clock().now().nanoseconds
         limits = CameraLimits(min_rate=self.value('min_camera_rate'),
                               max_behind=self.value('max_stamp_delay'))
         cameras = {f'camera {name}': camera_status(name, stats, now, limits, self._topics)
                    for name in self._cameras}
-        return {**cameras, 'synchronisation': synchronisation_status(stats, gaps),
-                'generator': generator_status(
-                    self._backend, self._clamp_ratio, self.value('max_clamp_ratio'),
-                    self._latencies)}
+        return {**cameras, 'synchronisation': synchronisation_status(stats, gaps), **stage}
 
 
 def main() -> int:
