@@ -10,6 +10,7 @@ and DDS cost without it, a bare subscription to messages or to serialised messag
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -81,14 +82,14 @@ def camera(name: str, rate: float, frames: int, alone: bool) -> int:
     return 0
 
 
-def bare(cameras: list[str], serialised: bool) -> int:
+def bare(cameras: list[str], serialised: bool, reliability: str) -> int:
     """Count what comes, and tell it as the node `generator` does, in /diagnostics."""
     from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
     rclpy.init()
     node = rclpy.create_node('generator')
     counts = {(name, kind): 0 for name in cameras for kind in TOPICS}
-    qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+    qos = QoSProfile(depth=5, reliability=ReliabilityPolicy[reliability.upper()])
 
     def count(key: tuple[str, str]) -> Any:
         def callback(_: Any) -> None:
@@ -141,24 +142,27 @@ def cpu(process: subprocess.Popen) -> float:
     return times.user + times.system
 
 
-def receiver_command(receiver: str, cameras: list[str]) -> list[str]:
+def receiver_command(receiver: str, cameras: list[str], reliability: str) -> list[str]:
     """What starts a receiver."""
     if receiver != 'generator':
-        return [sys.executable, __file__, '--bare', receiver, '--names', *cameras]
+        return [sys.executable, __file__, '--bare', receiver, '--reliability', reliability,
+                '--names', *cameras]
     return [sys.executable, '-m', 'fourdgen_ros.nodes.generator', '--ros-args', '--params-file',
             str(share_directory() / 'config' / 'generator.yaml'),
-            '-p', f'cameras:=[{", ".join(cameras)}]']
+            '-p', f'cameras:=[{", ".join(cameras)}]', '-p', f'input_reliability:={reliability}']
 
 
-def run(count: int, receiver: str, args: argparse.Namespace) -> dict[str, Any]:
+def run(count: int, receiver: str, reliability: str,
+        args: argparse.Namespace) -> dict[str, Any]:
     """Figures of one receiver with `count` cameras."""
     names = [f'cam_{i}' for i in range(count)]
     frames = round(args.rate * args.seconds)
     processes = []
     watcher = Watcher()
     try:
-        sink = subprocess.Popen(receiver_command(receiver, names), stdin=subprocess.DEVNULL,
-                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        sink = subprocess.Popen(
+            receiver_command(receiver, names, reliability), stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         processes.append(sink)
         drivers = [subprocess.Popen(
             [sys.executable, __file__, '--camera', name, '--rate', str(args.rate), '--frames',
@@ -190,7 +194,8 @@ def run(count: int, receiver: str, args: argparse.Namespace) -> dict[str, Any]:
     images = [got[name, kind] for name in names for kind in ('color', 'depth')]
     sent = frames * len(images)
     result = {
-        'cameras': count, 'receiver': receiver, 'seconds': round(seconds, 2),
+        'cameras': count, 'receiver': receiver, 'reliability': reliability,
+        'seconds': round(seconds, 2),
         'cpu_receiver': round(used[0], 3), 'cpu_receiver_idle': round(idle, 3),
         'cpu_camera': round(statistics.fmean(used[1:]), 3),
         'images_sent': sent, 'images_lost': sent - sum(images),
@@ -207,6 +212,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--cameras', type=int, nargs='+', default=[2, 4])
     parser.add_argument('--receivers', nargs='+', choices=RECEIVERS, default=['generator'])
+    parser.add_argument('--reliability', nargs='+', choices=['best_effort', 'reliable'],
+                        default=['reliable'], help='of the subscriptions')
     parser.add_argument('--rate', type=float, default=30.0)
     parser.add_argument('--seconds', type=float, default=10.0)
     parser.add_argument('--repeat', type=int, default=1)
@@ -220,7 +227,7 @@ def main() -> int:
     if args.camera:
         return camera(args.camera, args.rate, args.frames, args.alone)
     if args.bare:
-        return bare(args.names, args.bare == 'serialised')
+        return bare(args.names, args.bare == 'serialised', args.reliability[0])
 
     domain, reserved = claim_domain()
     os.environ['ROS_DOMAIN_ID'] = str(domain)
@@ -231,9 +238,9 @@ def main() -> int:
     results = []
     with reserved:
         for count in args.cameras:
-            for receiver in args.receivers:
+            for receiver, reliability in itertools.product(args.receivers, args.reliability):
                 for _ in range(args.repeat):
-                    results.append(run(count, receiver, args))
+                    results.append(run(count, receiver, reliability, args))
                     sys.stdout.write(json.dumps(results[-1]) + '\n')
                     sys.stdout.flush()
     rclpy.shutdown()

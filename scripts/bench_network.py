@@ -119,8 +119,8 @@ def futures(hosts: TwoHosts, args: argparse.Namespace, variables: dict[str, str]
         variables, **quiet)
     drivers = [hosts.start('robot', [
         sys.executable, str(SCRIPTS / 'bench_cameras.py'), '--camera', name, '--rate', '30',
-        '--frames', str(FOREVER), '--alone'], variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=logs, text=True) for name in names]
+        '--frames', str(FOREVER), '--alone'], variables, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=logs, text=True) for name in names]
     for driver in drivers:
         driver.stdin.write('go\n')
         driver.stdin.flush()
