@@ -33,10 +33,11 @@ test: setup ## all tests, over real DDS
 lint: setup ## ruff
 	$(BIN)/ruff check .
 
-bench: setup ## closed-loop success and latency of the bundled model
+bench: setup ## closed-loop success and latency of the bundled model; CPU and frames of the cameras
 	mkdir -p runs
 	$(BIN)/fourdgen rollout --task PlaceAppleFromBowlIntoBin --generator tiny --seeds 0:10 \
 	  --json runs/bench.json
+	$(BIN)/python scripts/bench_cameras.py --json runs/bench_cameras.json
 
 lock: setup ## write requirements/constraints.txt from the environment
 	$(BIN)/python scripts/lock_requirements.py

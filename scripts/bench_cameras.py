@@ -142,14 +142,16 @@ def cpu(process: subprocess.Popen) -> float:
     return times.user + times.system
 
 
-def receiver_command(receiver: str, cameras: list[str], reliability: str) -> list[str]:
+def receiver_command(receiver: str, cameras: list[str], reliability: str,
+                     depth: int) -> list[str]:
     """What starts a receiver."""
     if receiver != 'generator':
         return [sys.executable, __file__, '--bare', receiver, '--reliability', reliability,
                 '--names', *cameras]
     return [sys.executable, '-m', 'fourdgen_ros.nodes.generator', '--ros-args', '--params-file',
             str(share_directory() / 'config' / 'generator.yaml'),
-            '-p', f'cameras:=[{", ".join(cameras)}]', '-p', f'input_reliability:={reliability}']
+            '-p', f'cameras:=[{", ".join(cameras)}]', '-p', f'input_reliability:={reliability}',
+            '-p', f'input_depth:={depth}']
 
 
 def run(count: int, receiver: str, reliability: str,
@@ -161,7 +163,7 @@ def run(count: int, receiver: str, reliability: str,
     watcher = Watcher()
     try:
         sink = subprocess.Popen(
-            receiver_command(receiver, names, reliability), stdin=subprocess.DEVNULL,
+            receiver_command(receiver, names, reliability, args.depth), stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         processes.append(sink)
         drivers = [subprocess.Popen(
@@ -214,6 +216,7 @@ def main() -> int:
     parser.add_argument('--receivers', nargs='+', choices=RECEIVERS, default=['generator'])
     parser.add_argument('--reliability', nargs='+', choices=['best_effort', 'reliable'],
                         default=['reliable'], help='of the subscriptions')
+    parser.add_argument('--depth', type=int, default=5, help='input_depth of the generator')
     parser.add_argument('--rate', type=float, default=30.0)
     parser.add_argument('--seconds', type=float, default=10.0)
     parser.add_argument('--repeat', type=int, default=1)

@@ -27,6 +27,7 @@ from fourdgen_ros.core.paths import share_directory
 SCRIPTS = Path(__file__).resolve().parent
 PROFILE = share_directory() / 'config' / 'dds' / 'fastdds_large_data.xml'
 TOPICS = ('future', 'gripper_trajectory', 'plan')
+TASK = 'PlaceAppleFromBowlIntoBin'
 FOREVER = 10**6  # frames that a camera publishes unless it is ended
 
 
@@ -74,8 +75,11 @@ def client(goals: int, task: str) -> int:
         action = SafeActionClient(node, GenerateFuture, 'generate_future') if not task else (
             SafeActionClient(node, RunTask, 'run_task'))
         ServerStates(node).wait(action, 120.0)
+        sys.stdout.write('ready\n')
+        sys.stdout.flush()
+        sys.stdin.readline()
         for i in range(goals):
-            goal = RunTask.Goal(task=task) if task else GenerateFuture.Goal(task='bench', seed=i)
+            goal = RunTask.Goal(task=task) if task else GenerateFuture.Goal(task=TASK, seed=i)
             start = time.monotonic()
             result = call_action(action, goal, timeout=600.0, accept_timeout=120.0)
             run = {'seconds': time.monotonic() - start, 'error': result.error_msg}
@@ -124,36 +128,41 @@ def futures(hosts: TwoHosts, args: argparse.Namespace, variables: dict[str, str]
     for driver in drivers:
         driver.stdin.write('go\n')
         driver.stdin.flush()
-    time.sleep(1.0)
+    asks = ask(hosts, variables, logs, '--goals', str(args.goals))
     connections = hosts.connections('gpu')
-    before, used, begin = hosts.sent(), cpu(generator), time.monotonic()
-    asks = hosts.start('robot', [sys.executable, __file__, '--client', '--goals', str(args.goals)],
-                       variables, stdout=subprocess.PIPE, stderr=logs, text=True)
-    told = json.loads(asks.communicate(timeout=280.0)[0])
-    seconds = time.monotonic() - begin
-    after = hosts.sent()
-    return {**told, 'seconds': seconds, 'tcp_connections': connections,
-            'cpu_generator': (cpu(generator) - used) / seconds,
-            'mbyte_per_s': {h: (after[h] - before[h]) / seconds / 1e6 for h in after}}
+    used = cpu(generator)
+    told = answer(hosts, asks)
+    return {**told, 'tcp_connections': connections,
+            'cpu_generator': (cpu(generator) - used) / told['seconds']}
 
 
-def road(hosts: TwoHosts, generator: str, task: str, variables: dict[str, str],
+def road(hosts: TwoHosts, generator: str, variables: dict[str, str],
          logs: Any = subprocess.DEVNULL) -> dict[str, Any]:
     """A whole task in the simulated cell, the generator beyond the cable."""
     quiet = {'stdout': logs, 'stderr': logs}
     hosts.start('gpu', node_command('generator', f'generator:={generator}', sim=True), variables,
                 **quiet)
-    for node, parameters in (('cell', [f'task:={task}']), ('tracker', []), ('execution', []),
+    for node, parameters in (('cell', [f'task:={TASK}']), ('tracker', []), ('execution', []),
                              ('task_loop', ['frames:=6'])):
         hosts.start('robot', node_command(node, *parameters, sim=True), variables, **quiet)
-    time.sleep(20.0)  # nothing is measured before all have found each other
+    return answer(hosts, ask(hosts, variables, logs, '--goals', '1', '--task', TASK))
+
+
+def ask(hosts: TwoHosts, variables: dict[str, str], logs: Any, *options: str) -> subprocess.Popen:
+    """A client on the robot that has found its server."""
+    client = hosts.start('robot', [sys.executable, __file__, '--client', *options], variables,
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=logs, text=True)
+    if client.stdout.readline() != 'ready\n':
+        raise RuntimeError('the client ended before it found the generator')
+    return client
+
+
+def answer(hosts: TwoHosts, client: subprocess.Popen) -> dict[str, Any]:
+    """What the client tells, and what crossed the cable meanwhile."""
     before, begin = hosts.sent(), time.monotonic()
-    asks = hosts.start('robot', [sys.executable, __file__, '--client', '--goals', '1', '--task',
-                                 task], variables, stdout=subprocess.PIPE, stderr=logs, text=True)
-    told = json.loads(asks.communicate(timeout=550.0)[0])
+    told = json.loads(client.communicate('go\n', timeout=550.0)[0])
     seconds, after = time.monotonic() - begin, hosts.sent()
-    return {**told, 'seconds': seconds,
-            'mbyte': {h: (after[h] - before[h]) / 1e6 for h in after}}
+    return {**told, 'seconds': seconds, 'mbyte': {h: (after[h] - before[h]) / 1e6 for h in after}}
 
 
 def summary(result: dict[str, Any]) -> dict[str, Any]:
@@ -183,7 +192,7 @@ def main() -> int:
     parser.add_argument('--listening', choices=['always', 'on_demand'], default='always')
     parser.add_argument('--peers', action='store_true', help='ROS_STATIC_PEERS, no multicast')
     parser.add_argument('--road', choices=['tiny', 'oracle'], help='a whole task instead')
-    parser.add_argument('--task', default='')
+    parser.add_argument('--task', default='', help=argparse.SUPPRESS)
     parser.add_argument('--client', action='store_true', help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.client:
@@ -197,7 +206,7 @@ def main() -> int:
         if args.rate:
             hosts.limit(args.rate)
         result = summary(
-            road(hosts, args.road, args.task or 'PlaceAppleFromBowlIntoBin', variables)
+            road(hosts, args.road, variables)
             if args.road else futures(hosts, args, variables))
     sys.stdout.write(json.dumps({'rate': args.rate, 'transports': args.transports,
                                  'listening': args.listening,

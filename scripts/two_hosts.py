@@ -8,6 +8,7 @@ Needs root and iproute2.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -69,7 +70,8 @@ class TwoHosts:
             process.wait()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
-                    pipe.close()
+                    with contextlib.suppress(OSError):  # what was still to be written is lost
+                        pipe.close()
         for name in self._names.values():
             subprocess.run(['ip', 'netns', 'delete', name], capture_output=True)
 

@@ -99,10 +99,7 @@ def test_a_future_comes_from_the_other_host(hosts: two_hosts.TwoHosts, peers: bo
     variables = bench_network.environment('profile', peers=peers)
     hosts.start('gpu', [sys.executable, '-c', GENERATOR], variables)
     hosts.start('robot', [sys.executable, '-c', CAMERAS], variables)
-    client = hosts.start('robot', [
-        sys.executable, str(ROOT / 'scripts' / 'bench_network.py'), '--client', '--goals', '1'],
-        variables, stdout=subprocess.PIPE, text=True)
-    told = json.loads(client.communicate(timeout=200.0)[0])
+    told = bench_network.answer(hosts, bench_network.ask(hosts, variables, None, '--goals', '1'))
     assert [run['error'] for run in told['runs']] == ['']
     # 2 views of 3 frames of 48x64: colours, points of 16 bytes, masks
     assert told['sizes']['future'][0] == pytest.approx(2 * 3 * 48 * 64 * (3 + 16 + 1), rel=0.1)
