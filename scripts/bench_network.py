@@ -75,6 +75,7 @@ def client(goals: int, task: str) -> int:
         action = SafeActionClient(node, GenerateFuture, 'generate_future') if not task else (
             SafeActionClient(node, RunTask, 'run_task'))
         ServerStates(node).wait(action, 120.0)
+        time.sleep(3.0)  # the server has to find this client too, or its answer is lost
         sys.stdout.write('ready\n')
         sys.stdout.flush()
         sys.stdin.readline()

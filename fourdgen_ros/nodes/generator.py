@@ -116,12 +116,14 @@ class GeneratorNode(ManagedNode):
 
     def activate(self) -> None:
         """Listen to the cameras."""
-        self._synchroniser = Synchroniser(self._cameras, slop_s=self.value('slop'),
-                                          topics=self._topics)
+        self._synchroniser = self._new_synchroniser()
         self._publisher = self.create_publisher(GeneratedFuture, 'future', LATCHED)
         self._always = self.value('listening') == 'always'
         if self._always:
             self._listen()
+
+    def _new_synchroniser(self) -> Synchroniser:
+        return Synchroniser(self._cameras, slop_s=self.value('slop'), topics=self._topics)
 
     def _listen(self) -> list[Subscription]:
         reliability = ReliabilityPolicy[self.value('input_reliability').upper()]
@@ -204,7 +206,10 @@ class GeneratorNode(ManagedNode):
         timeout = self.value('observation_timeout')
 
         def wait() -> Observation:
-            listening = [] if self._always else self._listen()
+            listening = []
+            if not self._always:
+                self._synchroniser = self._new_synchroniser()  # what came before tells nothing
+                listening = self._listen()
             try:
                 synced = self._synchroniser.wait(oldest, timeout)
             finally:
