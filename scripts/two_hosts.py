@@ -37,6 +37,7 @@ class TwoHosts:
 
     def __init__(self) -> None:
         self._names = {host: f'fourdgen_{host}_{os.getpid()}' for host in ADDRESSES}
+        self._holders: dict[str, subprocess.Popen] = {}
         self._processes: list[subprocess.Popen] = []
 
     def __enter__(self) -> TwoHosts:
@@ -61,10 +62,17 @@ class TwoHosts:
             for device in ('lo', 'cable'):
                 _ip('-n', name, 'link', 'set', device, 'up')
             _ip('-n', name, 'route', 'add', '224.0.0.0/4', 'dev', 'cable')
+            # `ip netns exec` gives a mount namespace of its own, which this process keeps.
+            holder = self._holders[host] = subprocess.Popen(
+                ['ip', 'netns', 'exec', name, 'sh', '-c',
+                 'mount -t tmpfs shm /dev/shm && echo ready && exec sleep infinity'],
+                stdout=subprocess.PIPE, text=True)
+            if holder.stdout.readline() != 'ready\n':
+                raise RuntimeError(f'host {host} has no shared memory of its own')
 
     def close(self) -> None:
         """End the hosts' processes and take the hosts away."""
-        for process in self._processes:
+        for process in [*self._processes, *self._holders.values()]:
             if process.poll() is None:
                 process.kill()
             process.wait()
@@ -78,17 +86,18 @@ class TwoHosts:
     def start(self, host: str, command: Sequence[str], environment: Mapping[str, str] | None = None,
               **options: Any) -> subprocess.Popen:
         """Start a command on a host, with the package's environment and what `environment` adds."""
-        # `ip netns exec` gives a mount namespace of its own; hosts do not share memory.
-        wrapped = ['ip', 'netns', 'exec', self._names[host], 'sh', '-c',
-                   'mount -t tmpfs shm /dev/shm && exec "$@"', 'sh', *command]
-        process = subprocess.Popen(wrapped, env={**os.environ, **(environment or {})}, **options)
+        process = subprocess.Popen([*self._inside(host), *command],
+                                   env={**os.environ, **(environment or {})}, **options)
         self._processes.append(process)
         return process
 
     def run(self, host: str, *command: str) -> str:
         """Output of a command that must succeed."""
-        return subprocess.run(['ip', 'netns', 'exec', self._names[host], *command], check=True,
-                              capture_output=True, text=True).stdout
+        return subprocess.run([*self._inside(host), *command], check=True, capture_output=True,
+                              text=True).stdout
+
+    def _inside(self, host: str) -> list[str]:
+        return ['nsenter', '--target', str(self._holders[host].pid), '--mount', '--net']
 
     def limit(self, rate: str, latency: str = '50ms') -> None:
         """Limit the cable in both directions to a rate as `tc` says it: '100mbit'.

@@ -222,7 +222,7 @@ def test_the_nodes_really_start(tmp_path: Path, ros: None, spin: Any) -> None:
     finally:
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal does
         try:
-            process.wait(20.0)
+            process.wait(60.0)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
