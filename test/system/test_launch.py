@@ -28,7 +28,11 @@ def own_arguments(description) -> list:
     ('robot.launch.py', {'namespace', 'use_sim_time', 'params_file', 'generator', 'model',
                          'execution_mode', 'autostart', 'log_level'}),
     ('sim.launch.py', {'namespace', 'params_file', 'task', 'seed', 'generator', 'model',
-                       'execution_mode', 'autostart', 'log_level'})])
+                       'execution_mode', 'autostart', 'log_level'}),
+    ('record.launch.py', {'namespace', 'use_sim_time', 'params_file', 'output_folder', 'backend',
+                          'log_level'}),
+    ('replay.launch.py', {'bag', 'rate', 'player', 'wait_for_subscribers', 'params_file', 'model',
+                          'autostart', 'log_level'})])
 def test_every_argument_is_described(name: str, arguments: set[str]) -> None:
     declared = own_arguments(load(name))
     assert {a.name for a in declared} == arguments
@@ -42,7 +46,8 @@ def test_only_the_simulated_robot_moves_by_default(name: str, mode: str) -> None
     assert [part.text for part in argument.default_value] == [mode]
 
 
-@pytest.mark.parametrize('name', ['robot.launch.py', 'sim.launch.py'])
+@pytest.mark.parametrize('name', ['robot.launch.py', 'sim.launch.py', 'record.launch.py',
+                                  'replay.launch.py'])
 def test_executables_exist(name: str) -> None:
     from launch.actions import GroupAction
     from launch_ros.actions import Node
@@ -64,3 +69,12 @@ def test_nodes_with_a_lifecycle_start_by_themselves() -> None:
     managed = [e for g in description.entities if isinstance(g, GroupAction)
                for e in g.get_sub_entities() if isinstance(e, LifecycleNode)]
     assert {node.node_executable for node in managed} == {'generator', 'tracker', 'execution'}
+
+
+def test_a_replay_can_never_move_anything() -> None:
+    from launch.actions import IncludeLaunchDescription
+
+    description = load('replay.launch.py')
+    assert 'execution_mode' not in {a.name for a in own_arguments(description)}
+    stages = next(e for e in description.entities if isinstance(e, IncludeLaunchDescription))
+    assert dict(stages.launch_arguments)['execution_mode'] == 'dry_run'
