@@ -42,7 +42,7 @@ class PlayerNode(StageNode):
         exclude = self.parameter(
             'exclude', ['future', 'gripper_trajectory', 'plan', '/clock', '/diagnostics'],
             'Topics that are not played: what nodes that run now publish themselves.')
-        self._clock = self.parameter(
+        self._makes_time = self.parameter(
             'publish_clock', True, 'Publish the time of the bag on /clock; set use_sim_time for '
                                    'all other nodes. If false they see old stamps.')
         self._patience = self.parameter(
@@ -120,7 +120,7 @@ class PlayerNode(StageNode):
 
     def _tick(self) -> None:
         self._begun.wait()
-        while self._clock and not self.closing.wait(CLOCK_PERIOD):
+        while self._makes_time and not self.closing.wait(CLOCK_PERIOD):
             now = self._bag.start_ns + round(
                 (time.monotonic() - self._began) * self._rate * 1e9)
             self._clock_publisher.publish(Clock(clock=ns_to_stamp(now)))

@@ -44,6 +44,8 @@ class PlayedBag:
         except (ReaderError, OSError) as error:
             raise InputError(f'bag {folder}', expected='a rosbag2 folder', got=str(error),
                              hint='A bag that was not finished: fourdgen recover') from error
+        if self._reader.message_count == 0:
+            raise InputError(f'bag {folder}', expected='messages', got='none')
         self.start_ns, self.end_ns = self._reader.start_time, self._reader.end_time
         self.topics = [PlayedTopic(c.topic, c.msgtype, _profile(c.ext.offered_qos_profiles))
                        for c in self._reader.connections]

@@ -55,6 +55,7 @@ class Ros2BagRecording:
             '--disable-keyboard-controls',
             *(['--use-sim-time'] if owner.value('use_sim_time') else []),
             '--topics', *names.all, label]
+        self._counts = Counts({})
         self._ending = threading.Event()
         self._process: subprocess.Popen | None = None
 
@@ -92,13 +93,8 @@ class Ros2BagRecording:
         self._publish(text)
 
     def counts(self) -> Counts:
-        """See `Recording`; known when it has ended."""
-        if not self.complete:
-            return Counts({})
-        content = bag_metadata.read(self.folder)
-        return Counts({t['topic_metadata']['name']: t['message_count']
-                       for t in content['topics_with_message_count']},
-                      duration=content['duration']['nanoseconds'] * 1e-9)
+        """See `Recording`; known when it has been finished."""
+        return self._counts
 
     def finish(self, custom_data: Mapping[str, str]) -> None:
         """See `Recording`."""
@@ -106,6 +102,10 @@ class Ros2BagRecording:
         self._stop()
         if self.complete:
             bag_metadata.set_custom_data(self.folder, custom_data)
+            content = bag_metadata.read(self.folder)
+            self._counts = Counts({t['topic_metadata']['name']: t['message_count']
+                                   for t in content['topics_with_message_count']},
+                                  duration=content['duration']['nanoseconds'] * 1e-9)
             self._log.unlink(missing_ok=True)
 
     def _stop(self) -> None:

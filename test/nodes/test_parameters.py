@@ -35,7 +35,8 @@ def node(request: pytest.FixtureRequest, graph: Graph, tmp_path: Path) -> Node:
         options = {'autostart': False}
     elif request.param is PlayerNode:
         writer = BagWriter(tmp_path / 'bag', {})
-        writer.add_topic(BagTopic('/a', 'std_msgs/msg/String', 'string data\n'))
+        channel = writer.add_topic(BagTopic('/a', 'std_msgs/msg/String', 'string data\n'))
+        writer.write(channel, 1, 1, b'\x00\x01\x00\x00\x01\x00\x00\x00\x00')
         writer.close()
         options = {'bag': str(tmp_path / 'bag')}
     return graph.add(request.param(**parameters(**options)))

@@ -108,8 +108,10 @@ def test_it_waits_for_those_who_look_at_the_images(graph, tmp_path):
     assert eventually(lambda: len(found) == len(sent))
 
 
-@pytest.mark.parametrize(('bag', 'text'), [('', 'parameter bag'), ('nowhere', 'rosbag2 folder')])
+@pytest.mark.parametrize(('bag', 'text'), [('', 'parameter bag'), ('nowhere', 'rosbag2 folder'),
+                                           ('empty', 'expected messages')])
 def test_what_is_no_bag_is_refused(graph, tmp_path, bag, text):
+    BagWriter(tmp_path / 'empty', {}).close()
     with pytest.raises(InputError, match=text):
         PlayerNode(**parameters(bag=str(tmp_path / bag) if bag else ''))
 
@@ -128,8 +130,7 @@ def test_the_generator_imagines_from_a_recorded_episode(graph, tmp_path):
     graph.remove(cameras)
     freeze = Freeze()
     graph.add(GeneratorNode(generator=freeze, **parameters(
-        use_sim_time=True, input_reliability='reliable', observation_timeout=20.0,
-        max_observation_age=60.0)))
+        use_sim_time=True, input_reliability='reliable', observation_timeout=20.0)))
     play(graph, tmp_path / 'one')
     result = graph.act(GenerateFuture, 'generate_future', GenerateFuture.Goal(task='x'))
     assert result.error_code == GenerateFuture.Result.NONE, result.error_msg
