@@ -20,10 +20,10 @@ from fourdgen_ros.nodes.base import StageNode, run_node
 from fourdgen_ros.nodes.conversions import ns_to_stamp
 from fourdgen_ros.nodes.player_bag import PlayedBag
 from fourdgen_ros.nodes.recorder_definitions import message_class
+from fourdgen_ros.nodes.recorder_topics import IMAGES
 
 CLOCK_PERIOD = 0.01  # s
 LATE = 0.2  # s behind its time from which on a message is worth a warning
-IMAGES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 
 
 class PlayerNode(StageNode):

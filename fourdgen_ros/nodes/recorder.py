@@ -57,8 +57,9 @@ class RecorderNode(StageNode):
         self._queue_bytes = 10**6 * self.parameter(
             'queue_size', 512, 'MB of messages that may wait for the disk; more are dropped and '
                                'counted.', low=1, high=65536)
-        self._depth = self.parameter('input_depth', 60, 'Messages per topic that may wait in DDS.',
-                                     low=1, high=10000)
+        self._depth = self.parameter(
+            'input_depth', 100, 'Images per topic that may wait in DDS; ten times as many of all '
+                                'other messages.', low=1, high=10000)
         self._timeout = self.parameter('start_timeout', 5.0, 's for every topic to be heard before '
                                                              'a start is refused.',
                                        low=0.1, high=120.0)

@@ -23,9 +23,16 @@ from fourdgen_ros.nodes.base import StageNode
 from fourdgen_ros.nodes.recorder_definitions import message_class
 from fourdgen_ros.nodes.recorder_queue import WriteQueue
 from fourdgen_ros.nodes.recorder_recordings import Counts, RecordingError
-from fourdgen_ros.nodes.recorder_topics import Source, TopicNames, find_source, wait_for
+from fourdgen_ros.nodes.recorder_topics import (
+    IMAGES,
+    Source,
+    TopicNames,
+    find_source,
+    wait_for,
+)
 
 DISCOVERY_PERIOD = 0.5  # s between two looks for publishers of optional topics
+OTHERS = 10  # times as many other messages as images may wait: joint states come at up to 1 kHz
 SILENCE = 1.0  # s without a message of a required topic that somebody should know of
 
 OpenWriter = Callable[[Path, Mapping[str, str]], BagWriter]
@@ -119,9 +126,12 @@ class PythonRecording:
             if self._queue is not None:
                 self._channels[source.name] = self._queue.add_topic(entry)
         events = qos.qos_events(self._owner, source.name)
-        events.message_lost = lambda info: self._lost.update({source.name: info.total_count_change})
+        if not source.single:
+            events.message_lost = lambda info: self._lost.update(
+                {source.name: info.total_count_change})
         self._node.create_subscription(
-            kind, source.name, self._receiver(source), source.request(self._depth),
+            kind, source.name, self._receiver(source),
+            source.request(self._depth if source.type in IMAGES else OTHERS * self._depth),
             event_callbacks=events, raw=True)
 
     def _open(self, queue: WriteQueue) -> None:
@@ -197,10 +207,12 @@ class PythonRecording:
     # --- messages -----------------------------------------------------------------------------
 
     def _receiver(self, source: Source) -> Callable[[bytes, dict], None]:
-        topic, latched = source.name, source.latched
+        topic, latched, single = source.name, source.latched, source.single
         simulated = self._owner.value('use_sim_time')
+        previous: int | None = None  # number of the last message in the bag
 
         def receive(data: bytes, info: dict) -> None:
+            nonlocal previous
             self._last[topic] = time.monotonic()
             received = info['received_timestamp']
             log_ns = received if received > 0 and not simulated else self._now()
@@ -209,6 +221,10 @@ class PythonRecording:
                 channel = self._channels.get(topic)
                 if channel is not None:
                     self._queue.put(channel, log_ns, published if published > 0 else log_ns, data)
+                    number = info['publication_sequence_number']
+                    if single and previous is not None and number > previous + 1:
+                        self._lost[topic] += number - previous - 1
+                    previous = number
                 elif latched:
                     self._latched.append((topic, published if published > 0 else log_ns, data))
 

@@ -15,6 +15,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from fourdgen_ros.data.bag_metadata import BagTopic
 from fourdgen_ros.nodes.recorder_definitions import definition
 
+IMAGES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 POLL = 0.02  # s between two looks at the graph
 
 
@@ -44,6 +45,11 @@ class Source:
     def latched(self) -> bool:
         """Whether every publisher keeps its last messages for those who come late."""
         return all(o.durability == DurabilityPolicy.TRANSIENT_LOCAL for o in self.offers)
+
+    @property
+    def single(self) -> bool:
+        """Whether one publisher numbers its messages; DDS tells the number, but not whose it is."""
+        return len(self.offers) == 1
 
     def request(self, depth: int) -> QoSProfile:
         """What to subscribe with, so that it matches all publishers and loses the least.

@@ -233,6 +233,22 @@ def test_what_a_slow_disk_drops_is_counted_and_told(desk, monkeypatch):
     assert dropped[COLOR] == numbers[COLOR][1]
 
 
+def test_what_waited_too_long_is_counted_as_lost(desk):
+    desk.open(input_depth=1)
+    path = Path(desk.record())
+    sent = desk.sources.sent[COLOR]
+    begun = len(sent)
+    with desk.node._episode.recording._lock:  # nothing is taken from DDS meanwhile
+        assert eventually(lambda: len(sent) > begun + 20)
+    assert eventually(lambda: desk.node._episode.recording.counts().lost.get(COLOR, 0) > 5)
+    desk.drained()
+    response = desk.stop()
+    assert f'of {COLOR}' in response.message.split('lost by DDS')[1]
+    lost = response.lost[response.topics.index(COLOR)]
+    data = [data for _, _, data in messages(path)[COLOR]]
+    assert len(data) + lost == len(sent) - sent.index(data[0])
+
+
 def diagnostics() -> tuple:
     from diagnostic_msgs.msg import DiagnosticArray
 
