@@ -46,7 +46,7 @@ def generate_launch_description() -> LaunchDescription:
         'wait_for_subscribers', default_value='120.0',
         description='How long our player waits for the generator before it begins, in s')
     declare_params_file = DeclareLaunchArgument(
-        'params_file', default_value=os.path.join(config_dir, 'robot.yaml'),
+        'params_file', default_value=os.path.join(config_dir, 'replay.yaml'),
         description='Parameters of the recorded cell, loaded after config/<node>.yaml')
     declare_model = DeclareLaunchArgument(
         'model', default_value='', description='Folder of the model; empty: the bundled one')
@@ -60,7 +60,8 @@ def generate_launch_description() -> LaunchDescription:
     # 3. The player. It makes the time of all others, so it has the system's.
     play = GroupAction([
         SetParameter('use_sim_time', False),
-        Node(package='fourdgen_ros', executable='player', name='player', output='screen',
+        Node(package='fourdgen_ros', executable='player', name='player', namespace='/',
+             output='screen',
              parameters=[os.path.join(config_dir, 'player.yaml'), params_file,
                          {'bag': bag, 'rate': rate, 'publish_clock': True,
                           'wait_for_subscribers': wait_for_subscribers}],

@@ -64,14 +64,12 @@ class PlayedBag:
 
 
 def _profile(offers: list[Any]) -> QoSProfile:
-    """What all publishers offered together; where they differ, what every subscriber can take.
+    """Latched where a publisher was, and reliable, whatever was recorded.
 
-    As in rosbag2_storage/src/rosbag2_storage/qos.cpp (branch jazzy), but latched if one was: the
-    static transforms of one node must not depend on another node.
+    A reliable offer matches every subscriber, and a bag is no sensor: what is late is not stale.
     """
-    reliable = all(offer.reliability.name != 'BEST_EFFORT' for offer in offers)
     latched = any(offer.durability.name == 'TRANSIENT_LOCAL' for offer in offers)
     return QoSProfile(
         depth=LATCHED_DEPTH if latched else DEPTH,
-        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        reliability=ReliabilityPolicy.RELIABLE,
         durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE)
