@@ -50,6 +50,7 @@ class BagWriter:
         self._counts: dict[int, int] = {}
         self._schemas: dict[str, int] = {}
         self._start_ns = self._end_ns = 0
+        self._empty = True
         folder.mkdir(parents=True)
         self._name = f'{folder.name}_0.mcap'
         self._file = (folder / self._name).open('xb')
@@ -81,8 +82,8 @@ class BagWriter:
     def write(self, channel: int, log_ns: int, publish_ns: int, data: bytes) -> None:
         """Append a serialized message (CDR with its header), received and published then."""
         self._mcap.add_message(channel, log_ns, data, publish_ns)
-        first = not any(self._counts.values())
-        self._start_ns = log_ns if first else min(self._start_ns, log_ns)
+        self._start_ns = log_ns if self._empty else min(self._start_ns, log_ns)
+        self._empty = False
         self._end_ns = max(self._end_ns, log_ns)
         self._counts[channel] += 1
 

@@ -80,7 +80,8 @@ class RecorderNode(StageNode):
         self.report(self._statuses)
 
     def start(self) -> None:
-        """Tell what a recorder left that was killed."""
+        """Make the output folder, and tell what a recorder left that was killed."""
+        self._folders.free_bytes()
         for path in self._folders.leftovers():
             if path.is_dir():
                 self.get_logger().warning(f'{path} was not finished: fourdgen recover {path}')
@@ -134,7 +135,7 @@ class RecorderNode(StageNode):
         if self._backend == 'ros2bag':
             recording = Ros2BagRecording(self, self._names, folder, self._topic,
                                          compression=self._compression, publish=self._publish)
-            recording.begin(note, self._timeout, self._too_little_space, self._ended)
+            recording.begin(data, note, self._timeout, self._too_little_space, self._ended)
             return recording
         recording = PythonRecording(self, self._names, folder, self._topic,
                                     input_depth=self._depth, queue_bytes=self._queue_bytes)
@@ -161,11 +162,12 @@ class RecorderNode(StageNode):
         for field in ('recorded', 'dropped', 'lost'):
             setattr(response, field, [getattr(counts, field).get(t, 0) for t in response.topics])
         text = summary(counts)
+        if episode.recording.complete:
+            self._last = episode.name
         if reason is not None:
             state = 'kept' if episode.recording.complete else (
                 f'not whole; to recover it: fourdgen recover {episode.path}')
             raise RecordingError(f'{episode.name} ended by itself: {reason}; {state}; {text}')
-        self._last = episode.name
         self.get_logger().info(f'kept {episode.name}: {text}')
         return text
 
@@ -229,9 +231,13 @@ class RecorderNode(StageNode):
         counts = recording.counts()
         losses = {field: json.dumps({t: n for t, n in getattr(counts, field).items() if n})
                   for field in ('dropped', 'lost')}
-        bag_metadata.set_custom_data(recording.folder, {
-            **losses, 'queue_high_water': str(counts.queue_high_water)})
-        episode.path = self._folders.keep(episode.name)
+        try:
+            bag_metadata.set_custom_data(recording.folder, {
+                **losses, 'queue_high_water': str(counts.queue_high_water)})
+            episode.path = self._folders.keep(episode.name)
+        except (FourdgenError, OSError):
+            episode.path = recording.folder
+            raise
 
     def _ended(self) -> None:
         """A recording ended by itself; called in a thread that it waits for."""
@@ -246,7 +252,6 @@ class RecorderNode(StageNode):
             try:
                 self._finish(episode, {'ended_by': episode.recording.reason})
             except (FourdgenError, OSError) as error:
-                episode.path = episode.recording.folder
                 self.get_logger().error(str(error))
 
     def _too_little_space(self) -> str | None:

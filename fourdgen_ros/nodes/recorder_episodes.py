@@ -95,6 +95,7 @@ class EpisodeFolders:
         for path in inside:
             path.unlink()
         folder.rmdir()
+        folder.with_name(f'{folder.name}.log').unlink(missing_ok=True)  # of `ros2 bag record`
         self._tidy()
 
     def leftovers(self) -> list[Path]:
@@ -103,9 +104,16 @@ class EpisodeFolders:
         return sorted(p for p in partial.iterdir() if p.is_dir()) if partial.is_dir() else []
 
     def free_bytes(self) -> int:
-        """Bytes that can still be written; the folder is made when it is not there."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        return shutil.disk_usage(self.root).free
+        """Bytes that can still be written; the folder is made when it is not there.
+
+        Raises InputError where that is impossible.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            return shutil.disk_usage(self.root).free
+        except OSError as error:
+            raise InputError('output_folder', expected='a folder that can be written',
+                             got=str(error)) from error
 
     def _tidy(self) -> None:
         with contextlib.suppress(OSError):  # not empty

@@ -56,15 +56,17 @@ class Ros2BagRecording:
             *(['--use-sim-time'] if owner.value('use_sim_time') else []),
             '--topics', *names.all, label]
         self._counts = Counts({})
+        self._custom_data: dict[str, str] = {}
         self._ending = threading.Event()
         self._process: subprocess.Popen | None = None
 
-    def begin(self, note: str, timeout: float, guard: Callable[[], str | None],
-              ended: Callable[[], None]) -> None:
+    def begin(self, custom_data: Mapping[str, str], note: str, timeout: float,
+              guard: Callable[[], str | None], ended: Callable[[], None]) -> None:
         """Start it, and wait until it has subscribed to every required topic.
 
         Raises RecordingError with what is missing; then nothing is left of the attempt.
         """
+        self._custom_data = dict(custom_data)
         absent = wait_for(lambda: [t for t in self._names.required
                                    if find_source(self._owner, t) is None], timeout)
         if absent:
@@ -101,7 +103,7 @@ class Ros2BagRecording:
         self._ending.set()
         self._stop()
         if self.complete:
-            bag_metadata.set_custom_data(self.folder, custom_data)
+            bag_metadata.set_custom_data(self.folder, {**self._custom_data, **custom_data})
             content = bag_metadata.read(self.folder)
             self._counts = Counts({t['topic_metadata']['name']: t['message_count']
                                    for t in content['topics_with_message_count']},

@@ -20,6 +20,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from fourdgen_ros import __version__
+from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.data import bag_metadata
 from fourdgen_ros.data.bag_writer import BagWriter
 from fourdgen_ros.nodes import qos
@@ -331,6 +332,12 @@ def test_names_that_lead_elsewhere_are_refused(desk, name):
     assert not response.success
     assert 'plain folder name' in response.message
     assert not list(desk.folder.parent.rglob('*.mcap'))
+
+
+def test_a_folder_that_cannot_be_made_keeps_the_recorder_from_starting(desk):
+    desk.folder.write_text('a file')
+    with pytest.raises(InputError, match='output_folder'):
+        desk.open()
 
 
 def test_a_taken_name_is_refused_and_a_second_start_too(desk):

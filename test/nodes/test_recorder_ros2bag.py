@@ -61,7 +61,7 @@ def test_it_is_started_stopped_and_its_bag_is_labelled(graph, arguments, tmp_pat
     assert {COLOR, '/tf_static', '/joint_states', '/recorder/episode'} <= set(topics)
     custom = bag_metadata.custom_data(tmp_path / 'one')
     assert (custom['task'], custom['text'], custom['outcome']) == ('x', 'Öl = gut', 'success')
-    assert custom['recorder'] == 'fourdgen_ros'
+    assert (custom['recorder'], custom['backend']) == ('fourdgen_ros', 'ros2bag')
     with AnyReader([tmp_path / 'one']) as reader:
         counts = {c.topic: c.msgcount for c in reader.connections}
         labels = [reader.deserialize(raw, c.msgtype).data for c, _, raw in reader.messages(
