@@ -39,6 +39,8 @@ def main() -> int:
     parser.add_argument('--compression', default='none')
     parser.add_argument('--images', choices=('noise', 'scene'), default='noise',
                         help='noise: cannot be compressed; scene: smooth colour and depth')
+    parser.add_argument('--history', type=int, default=60,
+                        help='messages that a publisher keeps to send again (60)')
     parser.add_argument('--folder', type=Path, help='where the bag goes (a temporary folder here)')
     parser.add_argument('--json', type=Path, help='file for the figures')
     args = parser.parse_args()
@@ -56,7 +58,7 @@ def publish(args: argparse.Namespace) -> int:
 
     rclpy.init()
     node = rclpy.create_node(f'bench_{args.publish}')
-    qos = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+    qos = QoSProfile(depth=args.history, reliability=ReliabilityPolicy.RELIABLE)
     streams: list[tuple[Any, Any, Any]] = []  # publisher, message, its header
 
     def add(kind: type, topic: str, message: Any, header: Any) -> None:
@@ -141,7 +143,8 @@ def bench(args: argparse.Namespace) -> int:
          f'compression:={args.compression}', '-p', 'start_timeout:=60.0'])
     publishers = [subprocess.Popen(
         [sys.executable, __file__, '--publish', name, '--rate', str(args.rate), '--images',
-         args.images], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+         args.images, '--history', str(args.history)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for name in (*cameras, 'robot')]
     rclpy.init()
     try:
@@ -196,7 +199,8 @@ def _record(args: argparse.Namespace, recorder: subprocess.Popen,
     told = dict(zip(stopped.topics, zip(stopped.dropped, stopped.lost, strict=True), strict=True))
     return {
         'cameras': args.cameras, 'rate_hz': args.rate, 'seconds': round(seconds, 1),
-        'images': args.images, 'compression': args.compression, 'cores': os.cpu_count(),
+        'images': args.images, 'history': args.history, 'compression': args.compression,
+        'cores': os.cpu_count(),
         'load_average': load, 'recorder_cpu_percent': round(100 * cpu / seconds, 1),
         'publishers_cpu_s': round(camera_cpu, 1), 'publishers_latest_s': round(late, 3),
         'bag_mb_per_s': round(size / 1e6 / seconds, 1), 'greatest_queue_mb': round(

@@ -55,6 +55,7 @@ class PythonRecording:
         self._latched: list[tuple[str, int, bytes]] = []
         self._last: dict[str, float] = {}
         self._lost: Counter[str] = Counter()
+        self._numbered: set[str] = set()  # topics with one publisher, whose numbers tell losses
         self._sources: dict[str, Source] = {}
         self._writer: BagWriter | None = None
         self._queue: WriteQueue | None = None
@@ -126,9 +127,13 @@ class PythonRecording:
             if self._queue is not None:
                 self._channels[source.name] = self._queue.add_topic(entry)
         events = qos.qos_events(self._owner, source.name)
-        if not source.single:
-            events.message_lost = lambda info: self._lost.update(
-                {source.name: info.total_count_change})
+        if source.single:
+            self._numbered.add(source.name)
+        events.matched = lambda info: (
+            self._numbered.discard(source.name) if info.current_count > 1 else None)
+        events.message_lost = lambda info: (
+            self._lost.update({source.name: info.total_count_change})
+            if source.name not in self._numbered else None)
         self._node.create_subscription(
             kind, source.name, self._receiver(source),
             source.request(self._depth if source.type in IMAGES else OTHERS * self._depth),
@@ -207,7 +212,7 @@ class PythonRecording:
     # --- messages -----------------------------------------------------------------------------
 
     def _receiver(self, source: Source) -> Callable[[bytes, dict], None]:
-        topic, latched, single = source.name, source.latched, source.single
+        topic, latched = source.name, source.latched
         simulated = self._owner.value('use_sim_time')
         previous: int | None = None  # number of the last message in the bag
 
@@ -222,8 +227,11 @@ class PythonRecording:
                 if channel is not None:
                     self._queue.put(channel, log_ns, published if published > 0 else log_ns, data)
                     number = info['publication_sequence_number']
-                    if single and previous is not None and number > previous + 1:
-                        self._lost[topic] += number - previous - 1
+                    if previous is not None and topic in self._numbered:
+                        if number > previous:
+                            self._lost[topic] += number - previous - 1
+                        else:  # of another publisher
+                            self._numbered.discard(topic)
                     previous = number
                 elif latched:
                     self._latched.append((topic, published if published > 0 else log_ns, data))

@@ -18,6 +18,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.interfaces import QosDurability, QosReliability
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
+from tf2_msgs.msg import TFMessage
 
 from fourdgen_ros import __version__
 from fourdgen_ros.core.errors import InputError
@@ -248,6 +249,21 @@ def test_what_waited_too_long_is_counted_as_lost(desk):
     lost = response.lost[response.topics.index(COLOR)]
     data = [data for _, _, data in messages(path)[COLOR]]
     assert len(data) + lost == len(sent) - sent.index(data[0])
+
+
+def test_a_second_publisher_is_not_taken_for_losses(desk):
+    desk.open()
+    path = Path(desk.record())
+    publisher = desk.graph.client.create_publisher(TFMessage, '/tf', qos.TF)
+    assert eventually(lambda: publisher.get_subscription_count() > 0)
+    for _ in range(20):
+        begun = len(desk.sources.sent['/tf'])
+        publisher.publish(TFMessage())
+        assert eventually(lambda begun=begun: len(desk.sources.sent['/tf']) > begun)
+    desk.drained()
+    response = desk.stop()
+    assert sum(response.lost) == 0, response.message
+    assert sum(len(data) < 20 for _, _, data in messages(path)['/tf']) == 20
 
 
 def diagnostics() -> tuple:
