@@ -6,8 +6,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fourdgen_ros.core import se3
+from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.types import GripperTrajectory, Observation
-from fourdgen_ros.evaluation.road import BASE_FRAME, Road, RoadConfig, Segment
+from fourdgen_ros.evaluation.road import (
+    BASE_FRAME,
+    Road,
+    RoadConfig,
+    RoadResult,
+    Segment,
+)
 
 if TYPE_CHECKING:
     from fourdgen_ros.motion.base import Planner
@@ -24,6 +31,13 @@ class PolicyRoad(Road):
                  config: RoadConfig | None = None) -> None:
         super().__init__(cell, None, None, planner, config)
         self._policy = policy
+
+    def run(self, seed: int = 0, *, record: bool = False) -> RoadResult:
+        """See `Road.run`. Raises InputError when asked to record."""
+        if record:
+            raise InputError('recording', expected='a generator', got='a policy',
+                             hint='A policy imagines nothing to be shown: fourdgen rollout.')
+        return super().run(seed)
 
     def _imagine(self, segment: Segment, observation: Observation,
                  seed: int) -> tuple[None, GripperTrajectory]:
