@@ -63,6 +63,16 @@ class Policy:
             part.save_pretrained(folder)
         (folder / MARK).write_text(json.dumps(asdict(self.about), indent=1) + '\n')
 
+    def sample(self, batch: dict[str, Tensor], seed: int) -> Tensor:
+        """Actions (B, HORIZON, 10) of observations, see `observed`; the noise comes from `seed`."""
+        ready = self.before(batch)
+        images = torch.stack([ready[key][:, None] for key in self.net.config.image_features], 2)
+        noise = torch.randn(len(images), HORIZON, TOOL,
+                            generator=torch.Generator().manual_seed(seed))
+        return self.after(self.net.diffusion.generate_actions(
+            {'observation.state': ready['observation.state'][:, None],
+             'observation.images': images}, noise=noise.to(images.device))).float()
+
     @torch.no_grad()
     def act(self, rgb: NDArray[np.uint8], tool: NDArray[np.float32], task: str,
             seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -77,14 +87,9 @@ class Policy:
         size = (len(about.cameras), about.height, about.width, 3)
         if rgb.shape != size:
             raise InputError('pictures', expected=str(size), got=str(rgb.shape))
-        batch = self.before(observed(torch.from_numpy(rgb)[None], torch.from_numpy(tool)[None],
-                                     torch.tensor([about.tasks.index(task)]), about))
-        images = torch.stack([batch[key][:, None] for key in self.net.config.image_features], 2)
-        noise = torch.randn(1, HORIZON, TOOL, generator=torch.Generator().manual_seed(seed))
-        actions = self.net.diffusion.generate_actions(
-            {'observation.state': batch['observation.state'][:, None],
-             'observation.images': images}, noise=noise.to(images.device))
-        actions = self.after(actions)[0].double()
+        actions = self.sample(observed(
+            torch.from_numpy(rgb)[None], torch.from_numpy(tool)[None],
+            torch.tensor([about.tasks.index(task)]), about), seed)[0].double()
         poses = torch.eye(4, dtype=torch.float64).repeat(HORIZON, 1, 1)
         poses[:, :3, :3] = rotation_from_6d(actions[:, 3:9])
         poses[:, :3, 3] = actions[:, :3]

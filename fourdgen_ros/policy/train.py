@@ -82,15 +82,8 @@ def train_policy(folders: list[Path], out: Path, config: LoopConfig, *, batch: i
     def validate() -> dict[str, float]:
         errors = []
         for k, b in enumerate(checks):
-            ready = policy.before(b)
-            keys = policy.net.config.image_features
-            noise = torch.randn(_VALIDATION, HORIZON, b['action'].shape[-1],
-                                generator=torch.Generator().manual_seed(k))
-            told = policy.after(policy.net.diffusion.generate_actions(
-                {'observation.state': ready['observation.state'][:, None],
-                 'observation.images': torch.stack([ready[key][:, None] for key in keys], 2)},
-                noise=noise.to(device)))
-            errors.append(1e3 * (told.float() - b['action'])[..., :3].norm(dim=-1))
+            error = policy.sample(b, k) - b['action']
+            errors.append(1e3 * error[..., :3].norm(dim=-1))
         mm = torch.cat(errors)
         return {'tcp_mean_mm': float(mm.mean()), 'tcp_mm': float(mm.median())}
 

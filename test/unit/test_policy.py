@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,29 +11,14 @@ import numpy as np
 import pytest
 
 from fourdgen_ros.core.errors import GenerationError, InputError, MissingDependencyError
-from fourdgen_ros.core.paths import share_directory
 from fourdgen_ros.core.types import Observation, RgbdView
 from fourdgen_ros.evaluation.generators import is_policy
 from fourdgen_ros.policy import client
 from fourdgen_ros.policy.client import MARK, PYTHON, PolicyClient, policy_command
 from fourdgen_ros.policy.wire import receive, send
 
-LEROBOT = Path(os.environ.get(PYTHON, share_directory() / '.venv-dp' / 'bin' / 'python'))
 TASK = 'PlaceAppleFromBowlIntoBin'
 K = np.array([[110.0, 0.0, 63.5], [0.0, 110.0, 47.5], [0.0, 0.0, 1.0]])
-
-# What training makes, less the training.
-MAKE = f"""
-import sys, numpy as np, torch
-from pathlib import Path
-from fourdgen_ros.policy.model import About, create, statistics
-torch.manual_seed(0)
-about = About(('{TASK}',), ('cam_0', 'cam_1'), 96, 128, 0.2)
-rng = np.random.default_rng(0)
-tools = rng.uniform(-1, 1, (50, 10)).astype(np.float32)
-pictures = rng.integers(0, 255, (4, 96, 128, 3), dtype=np.uint8)
-create(about, statistics(tools, pictures, about), 'cpu').save(Path(sys.argv[1]))
-"""
 
 
 def observation(value: int = 100) -> Observation:
@@ -97,19 +80,8 @@ def test_a_process_that_dies_tells_its_last_words(tmp_path: Path,
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not LEROBOT.is_file():
-        pytest.skip('no environment with lerobot (make baseline-env)')
-    out = tmp_path_factory.mktemp('policy')
-    root = Path(client.__file__).resolve().parents[2]
-    subprocess.run([LEROBOT, '-c', f'import sys; sys.path.append({str(root)!r})\n{MAKE}', out],
-                   check=True, env=client.policy_environment())
-    return out
-
-
-@pytest.fixture(scope='module')
-def policy(folder: Path) -> PolicyClient:
-    return PolicyClient(folder)
+def policy(untrained_policy: Path) -> PolicyClient:
+    return PolicyClient(untrained_policy)
 
 
 def test_a_policy_answers_with_a_path(policy: PolicyClient) -> None:
@@ -139,8 +111,8 @@ def test_what_a_policy_cannot_do_is_said_and_does_not_end_it(policy: PolicyClien
     assert policy.act(observation(), np.eye(4), 0.0, task=TASK, seed=0, dt=0.2).poses.shape[0] == 17
 
 
-def test_damaged_weights_are_refused(folder: Path, tmp_path: Path) -> None:
-    for file in folder.iterdir():
+def test_damaged_weights_are_refused(untrained_policy: Path, tmp_path: Path) -> None:
+    for file in untrained_policy.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / 'model.safetensors').write_bytes(b'nothing')
     with pytest.raises(InputError, match='can be loaded'):
