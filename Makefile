@@ -16,10 +16,10 @@ INTERFACES := CMakeLists.txt package.xml scripts/build_interfaces.sh \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test lint bench baseline-env lock clean
 
 help: ## this text
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.linked install/.built ## environment in .venv, interfaces built into install/
 
@@ -38,6 +38,10 @@ bench: setup ## closed-loop success and latency of the bundled model; CPU and fr
 	$(BIN)/fourdgen rollout --task PlaceAppleFromBowlIntoBin --generator tiny --seeds 0:10 \
 	  --json runs/bench.json
 	$(BIN)/python scripts/bench_cameras.py --json runs/bench_cameras.json
+
+baseline-env: ## environment of the Diffusion Policy baseline in .venv-dp (8 GB)
+	"$(PYTHON)" -m venv .venv-dp
+	.venv-dp/bin/pip install --disable-pip-version-check -r requirements/baselines/diffusion_policy.txt
 
 lock: setup ## write requirements/constraints.txt from the environment
 	$(BIN)/python scripts/lock_requirements.py

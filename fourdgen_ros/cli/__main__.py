@@ -13,8 +13,8 @@ from fourdgen_ros.core.errors import FourdgenError
 
 # Each is a module of this package with `HELP` (one line), `add_arguments(parser)` and `run(args)`,
 # which returns the exit code.
-VERBS = ('demo', 'collect', 'train', 'convert', 'generate', 'rollout', 'evaluate', 'doctor',
-         'recover')
+VERBS = ('demo', 'collect', 'train', 'convert', 'generate', 'rollout', 'evaluate', 'curve',
+         'doctor', 'recover')
 
 INTERRUPTED = 130  # as shells report SIGINT
 
