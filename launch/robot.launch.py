@@ -48,8 +48,9 @@ def generate_launch_description() -> LaunchDescription:
         'params_file', default_value=os.path.join(config_dir, 'robot.yaml'),
         description='Parameters of this cell, loaded after config/<node>.yaml of every node')
     declare_generator = DeclareLaunchArgument(
-        'generator', default_value='tiny', choices=['tiny', 'oracle'],
-        description='tiny: a model; oracle: the true future (simulated cell only)')
+        'generator', default_value='tiny',
+        description='tiny: a model; oracle: the true future (simulated cell only); or your own '
+                    'class, package.module:Class')
     declare_model = DeclareLaunchArgument(
         'model', default_value='', description='Folder of the model; empty: the bundled one')
     declare_execution_mode = DeclareLaunchArgument(

@@ -56,8 +56,8 @@ def add_generator(parser: argparse.ArgumentParser, default: str, *, several: boo
     many = {'nargs': '+', 'default': [default]} if several else {'default': default}
     parser.add_argument('--generator', metavar='G', **many,
                         help='tiny (the bundled model), oracle (the true future, simulation only), '
-                             'still (the first frame, simulation only) or a folder with trained '
-                             f'weights ({default})')
+                             'still (the first frame, simulation only), a folder with trained '
+                             f'weights or a class of your own, module:Class ({default})')
 
 
 def add_batch(parser: argparse.ArgumentParser, seeds: str) -> None:
