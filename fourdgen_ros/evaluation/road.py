@@ -56,7 +56,8 @@ class Segment:
 
     seconds: wall time by stage (generate, track, plan, execute) of the last attempt, and
     `observation_to_plan`; confidence: the least of the tracked frames that are executed; stage: how
-    far the task was afterwards; motion: simulated seconds of execution.
+    far the task was afterwards; motion: simulated seconds of execution; future and recording of the
+    last attempt, only when the run is recorded.
     """
 
     index: int
@@ -65,6 +66,7 @@ class Segment:
     failures: list[Failure] = field(default_factory=list)
     stage: str = 'none'
     motion: float = 0.0
+    future: Future | None = None
     recording: Recording | None = None
 
 
@@ -150,6 +152,8 @@ class Road:
         with self._stage(segment, 'generate'):
             future = self.generator.generate(observation, task=cell.task, seed=seed,
                                              steps=config.steps)
+        if recorder is not None:
+            segment.future, segment.recording = future, None
         with self._stage(segment, 'track'):
             trajectory = self._track(future, observation)
         segment.confidence = float(trajectory.confidence[:config.frames].min())
