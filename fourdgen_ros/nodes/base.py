@@ -84,7 +84,8 @@ class StageNode(Node):
                 descriptor.integer_range = [
                     IntegerRange(from_value=int(low), to_value=int(high), step=1)]
         if choices:
-            descriptor.additional_constraints = f'one of {", ".join(choices)}' + (
+            names = ', '.join(choice or 'empty' for choice in choices)
+            descriptor.additional_constraints = f'one of {names}' + (
                 f', or what matches {pattern}' if pattern else '')
             self._choices[name] = tuple(choices), pattern
         return self.declare_parameter(name, default, descriptor).value

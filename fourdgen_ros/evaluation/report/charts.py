@@ -122,7 +122,7 @@ def _apart(heights: Sequence[float], least: float) -> list[float]:
 def waterfall(title: str, stages: Sequence[tuple[str, float, float]]) -> Markup:
     """(name, p50, p95) in s: each bar begins where the medians before it end; a line up to p95."""
     starts = [sum(p50 for _, p50, _ in stages[:i]) for i in range(len(stages))]
-    end = max(start + p95 for start, (_, _, p95) in zip(starts, stages, strict=True))
+    end = max(1e-3, *(start + p95 for start, (_, _, p95) in zip(starts, stages, strict=True)))
     step = _step(end)
     end = step * max(1, math.ceil(end / step - 1e-9))
     left, bottom = 12, _ROW * len(stages)
@@ -145,7 +145,5 @@ def waterfall(title: str, stages: Sequence[tuple[str, float, float]]) -> Markup:
 
 def _step(end: float) -> float:
     """Distance of ticks, 1, 2 or 5 times a power of ten, about five up to `end`."""
-    if end <= 0:
-        return 1.0
     power = 10.0 ** math.floor(math.log10(end / 5.0))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power * 5.0 >= end * 0.999)

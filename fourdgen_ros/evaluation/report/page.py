@@ -36,15 +36,15 @@ def write_report(runs: Runs, out: Path) -> None:
 def page(runs: Runs) -> str:
     """The whole document."""
     tasks = ', '.join(dict.fromkeys(run.value['task'] for run in runs.all()))
-    title = f'fourdgen report: {tasks}'
+    title = 'fourdgen report'
     sections = [section for section in (
         *(_demo(run) for run in runs.demos), _success(runs), *futures.sections(runs),
         _latency(runs), _failures(runs), _origin(runs)) if section]
     style = _STYLE.read_text(encoding='utf-8')
     head = element('head', element('meta', charset='utf-8'),
                    element('meta', name='viewport', content='width=device-width, initial-scale=1'),
-                   element('title', title), element('style', Markup(style)))
-    body = element('body', element('main', element('h1', title), *sections))
+                   element('title', f'{title}: {tasks}'), element('style', Markup(style)))
+    body = element('body', element('main', element('h1', title), element('p', tasks), *sections))
     return f'<!DOCTYPE html>\n{element("html", head, body, lang="en")}\n'
 
 
@@ -132,7 +132,8 @@ def _latency(runs: Runs) -> Markup:
 
 
 def _p50_p95(value: dict) -> Markup:
-    return joined((number(value.get('p50'), 2), ' / ', number(value.get('p95'), 2)))
+    return joined((number(value['p50'], 2), ' / ', number(value['p95'], 2))) if value['n'] else (
+        number(None, 0))
 
 
 def _failures(runs: Runs) -> Markup:
