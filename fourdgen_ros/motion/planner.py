@@ -231,8 +231,8 @@ class TrajectoryPlanner:
                                  timed.fraction * float(leg.times[-1] - leg.times[0]))
         velocity, acceleration, _ = timing.derivatives(positions, dt)
         acceleration[[0, -1]] = 0.0
-        segment = JointTrajectory(robot.joints, dt * np.arange(len(positions)), positions,
-                                  velocity, acceleration)
+        times = dt * np.arange(len(positions), dtype=float)
+        segment = JointTrajectory(robot.joints, times, positions, velocity, acceleration)
         tcp = self._kinematics.fk_path(positions)
         followed = waypoints[knots[knots <= reached]]
         safety.check_motion(log, segment, joints, tcp, followed, robot, limits)

@@ -202,8 +202,8 @@ class RobotConfig:
             effort=float(gripper['effort']), tip=FingerTip(**gripper['tip']),
             workspace=Workspace(_bound(workspace['min']), _bound(workspace['max'])),
             table_height=data['table_height'],
-            scene=tuple(SceneBox(box['name'], tuple(map(float, box['size'])),
-                                 tuple(map(float, box['position'])), tuple(box['touches']))
+            scene=tuple(SceneBox(box['name'], _point(box['size']), _point(box['position']),
+                                 tuple(box['touches']))
                         for box in data['scene']))
 
 
@@ -215,6 +215,11 @@ def _asset(path: str | None) -> Path | None:
 def _pair(values: list[float]) -> tuple[float, float]:
     first, second = values
     return float(first), float(second)
+
+
+def _point(values: list[float]) -> tuple[float, float, float]:
+    x, y, z = values
+    return float(x), float(y), float(z)
 
 
 def _bound(values: list[float | None]) -> Bound:
