@@ -16,7 +16,7 @@ INTERFACES := CMakeLists.txt package.xml scripts/build_interfaces.sh \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint bench docs lock clean
+.PHONY: help setup demo test lint bench docs picture lock clean
 
 help: ## this text
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,11 @@ bench: setup ## closed-loop success and latency of the bundled model
 	mkdir -p runs
 	$(BIN)/fourdgen rollout --task PlaceAppleFromBowlIntoBin --generator tiny --seeds 0:10 \
 	  --json runs/bench.json
+
+picture: setup ## docs/images: imagined beside real, of a run with the bundled model
+	$(BIN)/fourdgen demo --out build/picture
+	cp build/picture/imagined_and_real.gif docs/images/demo.gif
+	cp build/picture/imagined_and_real.png docs/images/demo.png
 
 lock: setup ## write requirements/constraints.txt from the environment
 	$(BIN)/python scripts/lock_requirements.py

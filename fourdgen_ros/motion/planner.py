@@ -95,7 +95,8 @@ class TrajectoryPlanner:
         n = len(trajectory.poses)
         if frames is not None and not 2 <= frames <= n:
             raise InputError('frames to follow', expected=f'2 to {n}, or none for all',
-                             got=str(frames))
+                             got=str(frames),
+                             hint='Frame 0 is the present; the task loop has it as `frames`.')
         with self._lock:
             return self._plan(trajectory, np.asarray(joints, float), float(opening),
                               n if frames is None else frames, now_ns,

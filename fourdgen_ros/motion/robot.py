@@ -173,13 +173,15 @@ class RobotConfig:
         """Read a robot file. Raises InputError when it is missing or incomplete."""
         path = Path(path)
         if not path.is_file():
-            raise InputError('robot file', expected='a YAML file', got=str(path))
-        data = yaml.safe_load(path.read_text())
+            there = sorted(file.stem for file in path.parent.glob('*.yaml'))
+            raise InputError('robot file', expected='a YAML file', got=str(path),
+                             hint=f'There are {", ".join(there) or "none"} in {path.parent}.')
         try:
-            return cls._from_dict(data)
-        except (KeyError, TypeError, ValueError) as error:
+            return cls._from_dict(yaml.safe_load(path.read_text(encoding='utf-8')))
+        except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
             raise InputError(f'robot file {path}', expected='the keys of config/robots/panda.yaml',
-                             got=f'{type(error).__name__}: {error}') from error
+                             got=f'{type(error).__name__}: {error}',
+                             hint='docs/robot.md tells what each key is.') from error
 
     @classmethod
     def named(cls, name: str) -> RobotConfig:

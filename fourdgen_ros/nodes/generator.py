@@ -165,7 +165,8 @@ class GeneratorNode(ManagedNode):
             response = call_service(client, GetCellState.Request(), timeout=10.0,
                                     interrupted=lambda: self.stopping.is_set())
             if not response.success:
-                raise ExecutionError('cell/get_state failed', got=response.message)
+                raise ExecutionError('cell/get_state failed', got=response.message,
+                                     hint='The oracle needs the simulated cell: see its log.')
             return CellState.from_array(response.state)
 
         return OracleGenerator(state, height=ORACLE_SIZE[0], width=ORACLE_SIZE[1])
