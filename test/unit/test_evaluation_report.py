@@ -172,6 +172,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         load_runs([tmp_path])
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_texts_are_escaped(text: str) -> None:
     made = element('p', text, title=text)
@@ -185,12 +186,14 @@ def test_numbers_keep_their_exact_value() -> None:
     assert number(None, 1) == '–'
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.0, 1e4), min_size=1, max_size=12))
 def test_labels_of_lines_do_not_overlap(heights: list[float]) -> None:
     placed = sorted(charts._apart(heights, 13.0))
     assert all(b - a >= 13.0 - 1e-6 for a, b in itertools.pairwise(placed))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0.0, 50.0), st.floats(0.0, 50.0)), min_size=1, max_size=4))
 def test_bars_stay_inside_the_chart(stages: list[tuple[float, float]]) -> None:
     drawn = charts.waterfall('x', [('s', p50, p50 + more) for p50, more in stages])

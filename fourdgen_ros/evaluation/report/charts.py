@@ -16,7 +16,7 @@ _ROW = 40
 
 @dataclass(frozen=True)
 class Line:
-    """A value for every frame 1..n; `style` is a CSS class: median, p90, true or true p90."""
+    """A value for every frame 1..n; `style`: CSS classes median, p90, true median, true p90."""
 
     name: str
     values: Sequence[float]

@@ -50,8 +50,7 @@ def _horizon(by_task: dict[str, list[dict]]) -> Markup:
             for prefix, what in _KEYS:
                 for quantile, numbers in per_frame(value['futures'], f'{prefix}tcp_mm').items():
                     style = quantile if not prefix else f'true {quantile}'
-                    lines.append(Line(quantile if not prefix else f'true, {quantile}', numbers,
-                                      style))
+                    lines.append(Line(style.replace('true median', 'true'), numbers, style))
                     rows.append([f'{name}: {what}, {quantile}', *(number(v, 1) for v in numbers)])
             if lines:
                 charts.append((name, horizon(f'TCP error over the horizon, {name}', lines,
