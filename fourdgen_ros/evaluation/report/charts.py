@@ -79,12 +79,18 @@ def intervals(title: str, bars: Sequence[Bar], label: str, *, end: float = 1.0,
     return _svg(title, bottom + 36, _x_axis(ticks, 0, bottom, label), *rows)
 
 
-def horizon(title: str, lines: Sequence[Line], y_label: str) -> Markup:
-    """Values by frame of the future, logarithmic; names stand at the ends of their lines."""
+def decades(lines: Sequence[Line]) -> tuple[int, int]:
+    """Powers of ten that hold all positive values: charts side by side have one axis."""
     values = [v for line in lines for v in line.values if v > 0 and math.isfinite(v)]
     low, high = (min(values), max(values)) if values else (0.1, 1.0)
     first = math.floor(math.log10(low))
-    last = max(first + 1, math.ceil(math.log10(high)))
+    return first, max(first + 1, math.ceil(math.log10(high)))
+
+
+def horizon(title: str, lines: Sequence[Line], y_label: str, span: tuple[int, int]) -> Markup:
+    """Values by frame of the future, logarithmic over the `decades` of `span`; names stand at the
+    ends of their lines."""
+    first, last = span
     count = max(len(line.values) for line in lines)
     top, bottom, right = 26, 196, _RIGHT - 62
 

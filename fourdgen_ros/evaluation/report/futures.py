@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fourdgen_ros.evaluation.measures import MEASURES
-from fourdgen_ros.evaluation.report.charts import Bar, Line, horizon, intervals
+from fourdgen_ros.evaluation.report.charts import Bar, Line, decades, horizon, intervals
 from fourdgen_ros.evaluation.report.load import Runs
 from fourdgen_ros.evaluation.report.markup import Markup, element, number, table
 from fourdgen_ros.evaluation.report.names import group, method, run_name
@@ -42,7 +42,8 @@ def per_frame(futures: list[dict], key: str) -> dict[str, list[float]]:
 
 
 def _horizon(by_task: dict[str, list[dict]]) -> Markup:
-    charts, rows = [], []
+    panels: list[tuple[str, list[Line]]] = []
+    rows = []
     for members in by_task.values():
         for value in members:
             lines = []
@@ -53,8 +54,10 @@ def _horizon(by_task: dict[str, list[dict]]) -> Markup:
                     lines.append(Line(style.replace('true median', 'true'), numbers, style))
                     rows.append([f'{name}: {what}, {quantile}', *(number(v, 1) for v in numbers)])
             if lines:
-                charts.append((name, horizon(f'TCP error over the horizon, {name}', lines,
-                                             'TCP error, mm')))
+                panels.append((name, lines))
+    span = decades([line for _, lines in panels for line in lines])
+    charts = [(name, horizon(f'TCP error over the horizon, {name}', lines, 'TCP error, mm', span))
+              for name, lines in panels]
     frames = max((len(row) - 1 for row in rows), default=0)
     return _section(
         'Error over the horizon',
