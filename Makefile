@@ -49,7 +49,7 @@ picture: setup ## docs/images: imagined beside real, of a run with the bundled m
 	cp build/picture/imagined_and_real.gif docs/images/demo.gif
 	cp build/picture/imagined_and_real.png docs/images/demo.png
 
-lock: setup ## write requirements/constraints.txt from the environment
+lock: setup $(VENV)/.docs ## write requirements/constraints.txt from the environment
 	$(BIN)/python scripts/lock_requirements.py
 
 clean: ## remove what setup made

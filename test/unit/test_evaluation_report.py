@@ -146,13 +146,26 @@ def test_a_demo(tmp_path: Path) -> None:
     (tmp_path / OUTCOME).write_text(json.dumps({
         'task': 'A', 'generator': 'tiny', 'seed': 7, 'ros': True, 'success': True, 'message': '',
         'stage': 'place', 'segments': 1, 'seconds_until_ready': 2.0, 'seconds': 31.25,
-        'timings': [{'generate': 0.375, 'track': 1.125}], 'weights': 'abc', 'versions': VERSIONS,
+        'timings': [{'generate': 0.375, 'track': 1.125}],
+        'files': {'picture': 'demo/imagined_and_real.png'}, 'weights': 'abc', 'versions': VERSIONS,
         'command': ['fourdgen', 'demo']}))
     Image.new('RGB', (8, 8)).save(tmp_path / 'imagined_and_real.png')
     shown = Page(page(load_runs([tmp_path])))
     assert 'Demo: A, seed 7' in shown.text
     assert {0.375, 1.125, 31.25, 1.0} <= set(shown.values)
     assert len(shown.links) == 1
+
+
+def test_a_demo_without_pictures_shows_none_of_an_earlier_one(tmp_path: Path) -> None:
+    value = {'task': 'A', 'generator': 'tiny', 'seed': 7, 'ros': True, 'success': False,
+             'message': 'generate: no image', 'stage': 'none', 'segments': 0, 'seconds': 3.0,
+             'timings': [], 'files': {}}
+    (tmp_path / OUTCOME).write_text(json.dumps(value))
+    Image.new('RGB', (8, 8)).save(tmp_path / 'imagined_and_real.png')
+    shown = Page(page(load_runs([tmp_path])))
+    assert shown.links == []
+    assert 'not done' in shown.text
+    assert 'generate: no image' in shown.text
 
 
 @pytest.mark.parametrize(('content', 'message'), [

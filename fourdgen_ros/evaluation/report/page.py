@@ -63,7 +63,8 @@ def _demo(run: Run) -> Markup:
     word = 'done' if value['success'] else 'not done'
     rows = [[f'segment {i + 1}', *(number(timing.get(stage), 2, 's') for stage in STAGES)]
             for i, timing in enumerate(value['timings'])]
-    film = run.beside(_FILM)
+    # without files of its own a run has none, whatever an earlier one left there
+    film = run.beside(_FILM) if value['files'] else None
     return _section(
         f"Demo: {value['task']}, seed {value['seed']}",
         element('p', element('strong', word), ' after ', number(value['segments'], 0),
