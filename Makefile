@@ -46,8 +46,8 @@ bench: setup ## closed-loop success and latency of the bundled model
 
 picture: setup ## docs/images: imagined beside real, of a run with the bundled model
 	$(BIN)/fourdgen demo --out build/picture
-	cp build/picture/imagined_and_real.gif docs/images/demo.gif
-	cp build/picture/imagined_and_real.png docs/images/demo.png
+	$(BIN)/python scripts/make_picture.py build/picture
+	@ls -lh docs/images/demo.*
 
 lock: setup $(VENV)/.docs ## write requirements/constraints.txt from the environment
 	$(BIN)/python scripts/lock_requirements.py
