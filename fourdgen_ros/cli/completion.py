@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'Print a script that completes verbs, options and files. Once and for all:\n\n'
         '  fourdgen completion bash > ~/.local/share/bash-completion/completions/fourdgen\n'
         '  fourdgen completion zsh > DIR/_fourdgen      # DIR is in $fpath\n\n'
-        'or for this shell: source <(fourdgen completion bash)')
+        'or for this shell: source <(fourdgen completion bash), eval "$(fourdgen completion zsh)"')
     parser.add_argument('shell', choices=['bash', 'zsh'])
 
 
