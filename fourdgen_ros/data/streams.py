@@ -74,7 +74,8 @@ def clock_findings(what: str, stamps: NDArray[np.int64],
         offset = stamps - received
         before = np.maximum.accumulate(offset)[:-1]
         after = np.maximum.accumulate(offset[::-1])[::-1][1:]
-        at = int(np.argmax(np.abs(after - before)))
+        left = np.abs(after - before) > CLOCK_JUMP * NS
+        at = int(np.argmax(np.abs(np.diff(offset)) * left))
         jump = (after - before)[at] / NS
         if abs(jump) > CLOCK_JUMP:
             found.append(Finding(
