@@ -8,7 +8,7 @@ import importlib
 
 HELP = 'recordings and data sets: check, convert, import, show, cache'
 
-VERBS = ('check', 'convert')
+VERBS = ('check', 'convert', 'import', 'show', 'cache')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -146,7 +146,7 @@ def _fixed_poses(episode: Episode) -> NDArray[np.float64]:
 
 
 def _write_episode(root: Path, out: Path, shape: Shape, make: Callable[[], GripperShape] | None,
-                   index: int) -> tuple[int, str]:
+                   index: int) -> str:
     gripper = None if make is None else make()
     arrays = episode_arrays(Dataset(root), index, shape, gripper)
     path = out / _file(index)
@@ -158,7 +158,7 @@ def _write_episode(root: Path, out: Path, shape: Shape, make: Callable[[], Gripp
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-    return index, digest
+    return digest
 
 
 def _write_meta(out: Path, data: Dataset, task: str, shape: Shape) -> None:

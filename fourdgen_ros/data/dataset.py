@@ -96,7 +96,8 @@ class Dataset:
         table = self._table(self._data_file(row), [*names, 'episode_index'])
         table = table.filter(pyarrow().compute.equal(table['episode_index'], row['episode_index']))
         column = {n: np.array(table[n].to_pylist()) for n in names}
-        pose, state = column[layout.TCP], column[layout.STATE]
+        pose = column[layout.TCP]
+        state = column[layout.STATE].reshape(len(pose), -1)
         rotations = np.stack([se3.matrix_from_quaternion(q) for q in pose[:, 3:]])
         tcp = np.tile(np.eye(4), (len(pose), 1, 1))
         tcp[:, :3, :3], tcp[:, :3, 3] = rotations, pose[:, :3]

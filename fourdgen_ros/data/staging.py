@@ -71,6 +71,8 @@ def columns(episode: Episode) -> dict[str, NDArray]:
            layout.ACTION: moved[np.minimum(np.arange(1, T + 1), T - 1)].astype(np.float32),
            'timestamp': (np.arange(T) / episode.fps).astype(np.float32),
            'frame_index': np.arange(T)}
+    if not episode.joint_names:
+        out[layout.STATE] = out[layout.STATE][:, 0]  # one number: upstream stores it as such
     for v, camera in enumerate(episode.cameras):
         out[layout.camera_key(camera.name, 'K')] = np.tile(episode.K[v], (T, 1, 1))
         out[layout.camera_key(camera.name, 'T_base_camera')] = episode.T_base_camera[:, v]
