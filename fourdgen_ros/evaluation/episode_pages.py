@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from fourdgen_ros.core import se3
-from fourdgen_ros.core.camera import pointmap, project
+from fourdgen_ros.core.camera import (
+    pointmap,
+    project,
+    resize_color,
+    resize_intrinsics,
+    resize_nearest,
+)
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.images import metres
 from fourdgen_ros.data.dataset import Dataset
@@ -26,7 +32,6 @@ from fourdgen_ros.evaluation.picture import save_gif
 
 SHOWN = 240, 320  # pixels of a panel
 _GAP = 4
-_POINTS = 2  # every so-manieth pixel becomes a point of the cloud
 _WORKSPACE = 0.75  # m around the middle of the TCP's path that the cloud shows
 _ELEVATION = np.deg2rad(35.0)
 _TURN = np.deg2rad(50.0)  # that the view of the cloud goes around in an episode
@@ -34,22 +39,28 @@ _TURN = np.deg2rad(50.0)  # that the view of the cloud goes around in an episode
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """What all cameras see at one record: rgb (H, W, 3) and depth (H, W) m of each."""
+    """What all cameras see at one record: rgb (h, w, 3), depth (h, w) m and K (3, 3) of each, with
+    images no larger than a panel."""
 
     record: int
     rgb: list[NDArray[np.uint8]]
     depth: list[NDArray[np.float32]]
+    K: list[NDArray[np.float64]]
 
 
 def load_frames(data: Dataset, index: int, every: int) -> list[Frame]:
     """Every so-manieth record of an episode, reduced to panels."""
     frames: dict[int, Frame] = {}
+    K = data.episode(index).K
     for picture in data.pictures(index, every):
-        frame = frames.setdefault(picture.record, Frame(picture.record, [], []))
+        frame = frames.setdefault(picture.record, Frame(picture.record, [], [], []))
+        size = picture.values.shape[:2]
+        h, w = SHOWN if min(np.subtract(size, SHOWN)) >= 0 else size
         if picture.kind == COLOUR:
-            frame.rgb.append(picture.values)
+            frame.rgb.append(resize_color(picture.values, h, w))
+            frame.K.append(resize_intrinsics(K[picture.camera], size, h, w))
         elif picture.kind == DEPTH:
-            frame.depth.append(metres(picture.values))
+            frame.depth.append(resize_nearest(metres(picture.values), h, w))
     return [frames[k] for k in sorted(frames)]
 
 
@@ -63,8 +74,7 @@ def pages(episode: Episode, frames: Sequence[Frame]) -> Iterator[Image.Image]:
     near, far = np.percentile(seen, [1, 99])
     side = max(rows * (height + _GAP) - _GAP, width)
     for number, frame in enumerate(frames):
-        page = Image.new('RGB', (2 * (width + _GAP) + side, max(rows * (height + _GAP) - _GAP, side)),
-                         drawing.PAPER)
+        page = Image.new('RGB', (2 * (width + _GAP) + side, side), drawing.PAPER)
         for v, camera in enumerate(episode.cameras):
             y = v * (height + _GAP)
             page.paste(_colour_panel(episode, frame, v), (0, y))
@@ -109,7 +119,7 @@ def save(episode: Episode, frames: Sequence[Frame], path: Path, seconds: float) 
 def _colour_panel(episode: Episode, frame: Frame, v: int) -> Image.Image:
     image = drawing.enlarged(frame.rgb[v], *SHOWN)
     draw = ImageDraw.Draw(image)
-    K = drawing.shown_intrinsics(episode.K[v], frame.rgb[v].shape[:2], SHOWN)
+    K = drawing.shown_intrinsics(frame.K[v], frame.rgb[v].shape[:2], SHOWN)
     T = episode.T_base_camera[frame.record, v]
     drawing.draw_gripper_path(draw, episode.tcp, K, T, REAL, width=2)
     drawing.draw_gripper(draw, episode.tcp[frame.record], float(episode.opening[frame.record]), K,
@@ -123,11 +133,11 @@ def _cloud_panel(episode: Episode, frame: Frame, side: int, turn: float) -> Imag
     middle = 0.5 * (path.min(0) + path.max(0))
     points, colours = [], []
     for v in range(len(episode.cameras)):
-        p = pointmap(frame.depth[v], episode.K[v])[::_POINTS, ::_POINTS]
+        p = pointmap(frame.depth[v], frame.K[v])
         valid = np.isfinite(p).all(-1)
         points.append(se3.apply(episode.T_base_camera[frame.record, v],
                                 p[valid].astype(np.float64)))
-        colours.append(frame.rgb[v][::_POINTS, ::_POINTS][valid])
+        colours.append(frame.rgb[v][valid])
     cloud, rgb = np.concatenate(points), np.concatenate(colours)
     close = np.linalg.norm(cloud - middle, axis=1) < _WORKSPACE
     cloud, rgb = cloud[close], rgb[close]
