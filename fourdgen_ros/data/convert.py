@@ -73,12 +73,16 @@ def convert(jobs: Sequence[Job], out: Path, workers: int = 1,
     if out.exists():
         raise InputError(f'data set {out}', expected='a folder that does not exist',
                          got='one that does', hint='Name another: what is there is not touched.')
+    sources = [job.source.resolve() for job in jobs]
+    if twice := [str(s) for s in dict.fromkeys(sources) if sources.count(s) > 1]:
+        raise InputError('recordings', expected='each once', got=f'{", ".join(twice)} twice')
     part = out.with_name(f'.{out.name}.part')
     with _space(out), _locked(part):
         _check_space(jobs, out)
         outcomes = _stage_all(jobs, part, workers, done)
         good = [o.episode for o in outcomes if o.episode is not None]
         if not good:
+            shutil.rmtree(part)
             raise InputError(f'data set {out}', expected='at least one good recording',
                              got=' | '.join(f'{o.source}: {o.reason}' for o in outcomes))
         _check_overlap(good)

@@ -136,6 +136,15 @@ def test_bags_that_overlap_in_time_are_refused(tmp_path: Path, made) -> None:
     assert not (tmp_path / 'set').exists()
 
 
+def test_one_bag_named_twice_and_only_bad_bags_leave_nothing(tmp_path: Path, made) -> None:
+    _, bags, file = made
+    with pytest.raises(InputError, match='each once'):
+        convert.convert([BagJob(bags[0], file)] * 2, tmp_path / 'set')
+    with pytest.raises(InputError, match=r'at least one good recording.*still.*TCP'):
+        convert.convert([BagJob(bags[1], file)], tmp_path / 'set')
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_interrupted_conversion_goes_on(tmp_path: Path, made, monkeypatch) -> None:
     _, bags, file = made
     jobs, out = [BagJob(bags[0], file), BagJob(bags[2], file)], tmp_path / 'set'
