@@ -17,7 +17,7 @@ from fourdgen_ros.core.errors import FourdgenError
 GROUPS = {
     'try it': ('demo', 'doctor'),
     'look': ('generate', 'report'),
-    'data and training': ('recover', 'collect', 'train', 'convert'),
+    'data and training': ('recover', 'data', 'collect', 'train', 'convert'),
     'measure': ('rollout', 'evaluate', 'curve'),
     'shell': ('completion',),
 }

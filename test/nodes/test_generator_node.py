@@ -26,9 +26,9 @@ from sensor_msgs.msg import CompressedImage
 
 from fourdgen_ros.action import GenerateFuture
 from fourdgen_ros.core.errors import ExecutionError, GenerationError, InputError
+from fourdgen_ros.data.compressed import compressed_to_depth, compressed_to_rgb
 from fourdgen_ros.msg import GeneratedFuture
 from fourdgen_ros.nodes import conversions
-from fourdgen_ros.nodes.compressed import compressed_to_depth, compressed_to_rgb
 from fourdgen_ros.nodes.generator import GeneratorNode
 from fourdgen_ros.nodes.qos import LATCHED
 
