@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from fourdgen_ros.cli.processes import claim_domain
 from fourdgen_ros.core.errors import ExecutionError, MissingDependencyError
@@ -23,6 +24,11 @@ os.environ.setdefault('MUJOCO_GL', 'egl')
 # Small networks gain nothing from threads, and on a busy machine spinning threads wait for each
 # other for minutes.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+# How long an example takes says nothing on a busy machine.
+settings.register_profile('fourdgen_ros', deadline=None,
+                          suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile('fourdgen_ros')
 
 
 # Held until the process ends; children inherit the domain by the environment.

@@ -77,7 +77,8 @@ def _tiny(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     from fourdgen_ros.training.tiny import train_preset
 
     if args.svd is not None:
-        raise InputError('--svd', expected='--preset svd-4dgen', got='--preset tiny')
+        raise InputError('--svd', expected='--preset svd-4dgen', got='--preset tiny',
+                         hint='Add --preset svd-4dgen, or leave --svd out.')
     if args.no_cross_view and args.init is not None:
         raise InputError('--no-cross-view', expected='dynamics from random weights', got='--init',
                          hint='Start from the codec alone: --init-codec PRESET.')
@@ -100,7 +101,8 @@ def _svd_4dgen(args: argparse.Namespace) -> dict[str, dict[str, float]]:
                           ('--no-cross-view', args.no_cross_view), ('--no-depth', args.no_depth),
                           ('--compile', args.compile)):
         if given:
-            raise InputError(option, expected='--preset tiny', got='--preset svd-4dgen')
+            raise InputError(option, expected='--preset tiny', got='--preset svd-4dgen',
+                             hint=f'Leave {option} out.')
     return train_preset(
         args.data, args.out, svd=args.svd, init=args.init,
         size=None if args.size is None else tuple(args.size), vae_minutes=args.codec_minutes,

@@ -17,6 +17,7 @@ from fourdgen_ros.evaluation.road import (
 )
 
 if TYPE_CHECKING:
+    from fourdgen_ros.evaluation.recording import Recorder
     from fourdgen_ros.motion.base import Planner
     from fourdgen_ros.policy.client import PolicyClient
     from fourdgen_ros.sim.cell import Cell
@@ -39,8 +40,8 @@ class PolicyRoad(Road):
                              hint='A policy imagines nothing to be shown: fourdgen rollout.')
         return super().run(seed)
 
-    def _imagine(self, segment: Segment, observation: Observation,
-                 seed: int) -> tuple[None, GripperTrajectory]:
+    def _imagine(self, segment: Segment, observation: Observation, seed: int,
+                 recorder: Recorder | None) -> tuple[None, GripperTrajectory]:
         cell = self.cell
         with self._stage(segment, 'generate'):
             T_base_ref = cell.T_base_camera(observation.reference.camera)

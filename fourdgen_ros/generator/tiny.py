@@ -145,7 +145,8 @@ class TinyGenerator:
         limit = self.dynamics.config.max_views
         if len(observation.views) > limit:
             raise InputError('observation', expected=f'at most {limit} views',
-                             got=str(len(observation.views)))
+                             got=str(len(observation.views)),
+                             hint='Name fewer cameras, or train on as many.')
         require_steps(steps)
         if self.codec.config.depth:
             require_depth(observation, DEPTH_RANGE)

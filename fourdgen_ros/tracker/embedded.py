@@ -105,8 +105,9 @@ class EmbeddedTracker:
             rotation_sigma=s.angular_acceleration * dt**2 + 0.02)
         trust = np.array([k.confidence for k in tracks])
         openings = filter_openings(np.array([k.opening for k in tracks]), trust)
+        times = dt * np.arange(future.frames, dtype=float)
         return GripperTrajectory(poses, np.clip(openings, *self._gripper.opening_range), trust,
-                                 np.arange(future.frames) * dt, future.frame_id, future.stamp)
+                                 times, future.frame_id, future.stamp)
 
     def _clipped(self, opening: float) -> float:
         return float(np.clip(opening, *self._gripper.opening_range))

@@ -89,9 +89,9 @@ class _Normal:
         """Damped and limited twist (6,)."""
         translation = np.trace(self.H[:3, :3]) / 3.0 + 1e-9
         damping = 1e-3 * translation * np.array([1.0, 1.0, 1.0, 0.01, 0.01, 0.01])
-        step = np.linalg.solve(self.H + np.diag(damping), -self.g)
-        step[:3] *= min(1.0, gate / (np.linalg.norm(step[:3]) + 1e-12))
-        step[3:] *= min(1.0, MAX_TURN / (np.linalg.norm(step[3:]) + 1e-12))
+        step = np.asarray(np.linalg.solve(self.H + np.diag(damping), -self.g), np.float64)
+        step[:3] *= min(1.0, gate / (float(np.linalg.norm(step[:3])) + 1e-12))
+        step[3:] *= min(1.0, MAX_TURN / (float(np.linalg.norm(step[3:])) + 1e-12))
         return step
 
 
@@ -194,6 +194,7 @@ class _Matcher:
         return float(lengths @ np.exp(-(metres / ON_OUTLINE) ** 2) / lengths.sum())
 
     def _pixels_to_model(self, T_tcp_ref: Array, normal: _Normal) -> float:
+        assert self._tree is not None  # made by whoever asks for this
         stride, gate = self._stage.stride, self._stage.gate
         p = se3.apply(T_tcp_ref, self._view.points[::stride])
         distance, index = self._tree.query(p, distance_upper_bound=2.0 * gate)
@@ -239,6 +240,7 @@ class _Matcher:
             away, _ = cKDTree(uv).query(beside)
             free &= away * Y[:, 2] > CLEARANCE * camera.K[0, 0]
             return points[free], lengths[free], np.zeros(int(free.sum()))
+        assert soft is not None  # or it would not be fine
         scale = pixels_per_metre(camera, cover)
         free &= ~soft.covers(uv, COVER_SPACING * scale, beside, CLEARANCE * scale)
         at = to_pixels(camera, se3.apply(T_cam_tcp, points))

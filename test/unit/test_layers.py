@@ -123,6 +123,8 @@ def test_stages_exist(stage: str) -> None:
     ('generator.tiny', 'from fourdgen_ros import motion'),
     ('generator.tiny', 'from ..tracker import base'),
     ('generator.tiny', 'from .. import tracker'),
+    ('data.masks', 'from fourdgen_ros.tracker.gripper_model import load_gripper'),
+    ('data.bags', 'def f():\n    import rosbag2_py'),
     ('generator.__init__', 'from ..tracker import base'),
     ('tracker.embedded', 'class A:\n    def f(self):\n        import rclpy.node'),
     ('tracker.embedded', 'from sensor_msgs.msg import Image'),
