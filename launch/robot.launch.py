@@ -74,8 +74,9 @@ def generate_launch_description() -> LaunchDescription:
         'planner', default_value='', choices=['', 'embedded', 'move_group', 'moveit_py'],
         description='Who plans motions (docs/robot.md); empty: as params_file says')
     declare_generator = DeclareLaunchArgument(
-        'generator', default_value='tiny', choices=['tiny', 'oracle'],
-        description='tiny: a model; oracle: the true future (simulated cell only)')
+        'generator', default_value='tiny',
+        description='tiny: a model; oracle: the true future (simulated cell only); or your own '
+                    'class, package.module:Class')
     declare_model = DeclareLaunchArgument(
         'model', default_value='',
         description='Folder of the model; empty: as params_file says, else the bundled one')

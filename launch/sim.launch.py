@@ -43,8 +43,9 @@ def generate_launch_description() -> LaunchDescription:
     declare_seed = DeclareLaunchArgument(
         'seed', default_value='0', description='Seed that places the objects')
     declare_generator = DeclareLaunchArgument(
-        'generator', default_value='tiny', choices=['tiny', 'oracle'],
-        description='tiny: a model; oracle: the true future from a copy of the cell')
+        'generator', default_value='tiny',
+        description='tiny: a model; oracle: the true future from a copy of the cell; or your own '
+                    'class, package.module:Class')
     declare_model = DeclareLaunchArgument(
         'model', default_value='', description='Folder of the model; empty: the bundled one')
     declare_execution_mode = DeclareLaunchArgument(

@@ -344,6 +344,7 @@ class Synchroniser:
                 self._drops[name, kind] += sum(f.stamp != used for f in older)
                 del queue[:len(older)]
             stream.used = pair
+            assert stream.info is not None  # else the camera were not complete
             frames[name] = CameraFrames(pair.color.payload, pair.depth.payload, stream.info.payload,
                                         pair.color.stamp, pair.depth.stamp)
         self._last_skew_s = skew * 1e-9

@@ -28,6 +28,7 @@ from fourdgen_ros.core.health import (
 from fourdgen_ros.core.paths import share_directory
 from fourdgen_ros.core.synchroniser import Synchroniser
 from fourdgen_ros.core.types import Observation
+from fourdgen_ros.evaluation.own import OWN, is_own, load_own
 from fourdgen_ros.generator.base import Generator
 from fourdgen_ros.msg import GeneratedFuture
 from fourdgen_ros.nodes import conversions
@@ -83,8 +84,10 @@ class GeneratorNode(ManagedNode):
         self.parameter('steps', 0, 'denoising steps when the goal does not say; 0: the '
                                    'generator\'s default', low=0, high=1000, dynamic=True)
         self.parameter(
-            'generator', 'tiny', 'the generator: tiny (a model) or oracle (simulated cell only: '
-                                 'rolls the scripted expert ahead)', choices=('tiny', 'oracle'))
+            'generator', 'tiny',
+            'the generator: tiny (a model), oracle (simulated cell only: rolls the scripted expert '
+            'ahead) or a class of your own as package.module:Class, made without arguments',
+            choices=('tiny', 'oracle'), pattern=OWN)
         self.parameter('min_camera_rate', 5.0, 'a camera slower than this is a warning in '
                                                '/diagnostics; 0: any [Hz]', low=0.0, high=120.0,
                        dynamic=True)
@@ -155,11 +158,16 @@ class GeneratorNode(ManagedNode):
         return Image if self._transport(kind) == 'raw' else CompressedImage
 
     def _load(self) -> Generator:
-        if self.value('generator') == 'oracle':
+        name, model = self.value('generator'), self.value('model')
+        if name == 'oracle':
             return self._oracle()
+        if is_own(name):
+            if model:
+                raise InputError('parameter model', expected=f'none with generator {name}',
+                                 got=model, hint='The class finds its own weights.')
+            return load_own(name)
         from fourdgen_ros.generator.load import load_generator
 
-        model = self.value('model')
         return load_generator(model if model else share_directory() / 'models' / 'tiny')
 
     def _oracle(self) -> Generator:
@@ -172,7 +180,8 @@ class GeneratorNode(ManagedNode):
             response = call_service(client, GetCellState.Request(), timeout=10.0,
                                     interrupted=lambda: self.stopping.is_set())
             if not response.success:
-                raise ExecutionError('cell/get_state failed', got=response.message)
+                raise ExecutionError('cell/get_state failed', got=response.message,
+                                     hint='The oracle needs the simulated cell: see its log.')
             return CellState.from_array(response.state)
 
         return OracleGenerator(state, height=ORACLE_SIZE[0], width=ORACLE_SIZE[1])

@@ -26,9 +26,9 @@ from sensor_msgs.msg import CompressedImage
 
 from fourdgen_ros.action import GenerateFuture
 from fourdgen_ros.core.errors import ExecutionError, GenerationError, InputError
+from fourdgen_ros.data.compressed import compressed_to_depth, compressed_to_rgb
 from fourdgen_ros.msg import GeneratedFuture
 from fourdgen_ros.nodes import conversions
-from fourdgen_ros.nodes.compressed import compressed_to_depth, compressed_to_rgb
 from fourdgen_ros.nodes.generator import GeneratorNode
 from fourdgen_ros.nodes.qos import LATCHED
 
@@ -248,3 +248,21 @@ def test_the_traps_of_compressed_formats() -> None:
         compressed_to_rgb(compressed_depth('png'), '/c')
     with pytest.raises(InputError, match='expected colour'):
         compressed_to_rgb(png, '/c')
+
+
+def test_a_generator_of_the_user_is_named_by_module_and_class(graph: Graph) -> None:
+    graph.add(Cameras())
+    graph.add(GeneratorNode(**parameters(generator='camera_server:Freeze')))
+    assert generate(graph).error_code == Result.NONE
+    futures = graph.listen(GeneratedFuture, 'future', LATCHED)
+    assert eventually(lambda: bool(futures))
+    assert futures[0].generator == 'freeze'
+
+
+@pytest.mark.parametrize(('values', 'message'), [
+    ({'generator': 'no_such_module:Mine'}, 'PYTHONPATH'),
+    ({'generator': 'camera_server:Freeze', 'model': 'x'}, 'finds its own weights')])
+def test_a_generator_of_the_user_that_cannot_be(graph: Graph, values: dict, message: str) -> None:
+    node = GeneratorNode(**parameters(**values))
+    with pytest.raises(InputError, match=message):
+        graph.add(node)

@@ -89,7 +89,11 @@ def started(name: str, **arguments: str) -> dict[str, dict[str, Any]]:
     ('sim.launch.py', {'namespace', 'params_file', 'task', 'seed', 'generator', 'model',
                        'execution_mode', 'autostart', 'rviz', 'log_level'}),
     ('realsense.launch.py', {'namespace', 'cameras', 'serial_numbers', 'params_file',
-                             'hardware_sync', 'log_level'})])
+                             'hardware_sync', 'log_level'}),
+    ('record.launch.py', {'namespace', 'use_sim_time', 'params_file', 'output_folder', 'backend',
+                          'log_level'}),
+    ('replay.launch.py', {'bag', 'rate', 'player', 'wait_for_subscribers', 'params_file', 'model',
+                          'autostart', 'log_level'})])
 def test_every_argument_is_described(name: str, arguments: set[str]) -> None:
     declared = own_arguments(load(name))
     assert arguments <= {a.name for a in declared}
@@ -106,7 +110,8 @@ def test_only_the_simulated_robot_moves_by_default(name: str, mode: str) -> None
 
 @pytest.mark.parametrize(('name', 'nodes'), [
     ('robot.launch.py', {'generator', 'tracker', 'execution', 'task_loop'}),
-    ('sim.launch.py', {'cell', 'generator', 'tracker', 'execution', 'task_loop'})])
+    ('sim.launch.py', {'cell', 'generator', 'tracker', 'execution', 'task_loop'}),
+    ('record.launch.py', {'recorder'}), ('replay.launch.py', {'player'})])
 def test_starts_executables_that_exist(name: str, nodes: set[str]) -> None:
     found = started(name)
     assert nodes <= found.keys()
@@ -232,3 +237,12 @@ def test_the_nodes_really_start(tmp_path: Path, ros: None, spin: Any) -> None:
     text = (tmp_path / 'log').read_text()
     assert process.returncode == 0, text
     assert text.count('process has finished cleanly') == 3, text
+
+
+def test_a_replay_can_never_move_anything() -> None:
+    from launch.actions import IncludeLaunchDescription
+
+    description = load('replay.launch.py')
+    assert 'execution_mode' not in {a.name for a in own_arguments(description)}
+    stages = next(e for e in description.entities if isinstance(e, IncludeLaunchDescription))
+    assert dict(stages.launch_arguments)['execution_mode'] == 'dry_run'
