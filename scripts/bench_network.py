@@ -137,12 +137,13 @@ def futures(hosts: TwoHosts, args: argparse.Namespace, variables: dict[str, str]
             'cpu_generator': (cpu(generator) - used) / told['seconds']}
 
 
-def road(hosts: TwoHosts, generator: str, variables: dict[str, str],
+def road(hosts: TwoHosts, args: argparse.Namespace, variables: dict[str, str],
          logs: Any = subprocess.DEVNULL) -> dict[str, Any]:
     """A whole task in the simulated cell, the generator beyond the cable."""
     quiet = {'stdout': logs, 'stderr': logs}
-    hosts.start('gpu', node_command('generator', f'generator:={generator}', sim=True), variables,
-                **quiet)
+    hosts.start('gpu', node_command(
+        'generator', f'generator:={args.road}', f'listening:={args.listening}', sim=True),
+        variables, **quiet)
     for node, parameters in (('cell', [f'task:={TASK}']), ('tracker', []), ('execution', []),
                              ('task_loop', ['frames:=6'])):
         hosts.start('robot', node_command(node, *parameters, sim=True), variables, **quiet)
@@ -207,7 +208,7 @@ def main() -> int:
         if args.rate:
             hosts.limit(args.rate)
         result = summary(
-            road(hosts, args.road, variables)
+            road(hosts, args, variables)
             if args.road else futures(hosts, args, variables))
     sys.stdout.write(json.dumps({'rate': args.rate, 'transports': args.transports,
                                  'listening': args.listening,

@@ -112,7 +112,7 @@ def test_the_controllers_of_every_robot_file_can_be_reached(file: Path) -> None:
 
 def test_launch_files_name_enclaves_of_the_policy() -> None:
     enclaves = load(POLICY)
-    for name in ('generator', 'tracker', 'execution', 'task_loop', 'cell', 'cameras'):
+    for name in ('generator', 'tracker', 'execution', 'task_loop', 'cell', 'cameras', 'recorder'):
         assert f'/fourdgen/{name}' in enclaves
 
 
