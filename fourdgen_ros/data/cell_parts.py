@@ -23,7 +23,7 @@ _STATE_GAP = 0.25  # s between joint states
 
 
 def camera_model(scan: Scan, topics: TopicMap, camera: CameraTopics,
-            found: list[Finding]) -> tuple[CameraModel, NDArray[np.float64] | None]:
+                 found: list[Finding]) -> tuple[CameraModel, NDArray[np.float64] | None]:
     """Model of a camera and its K (3, 3); K is None when a bad line says why."""
     color, depth = scan.images[camera.color], scan.images[camera.depth]
     height, width = color.size
