@@ -100,7 +100,7 @@ class TransformTree:
             down = up_source[:up_source.index(common)]
             back = up_target[:up_target.index(common)]
             moving = [c for c in (*down, *back) if not self._edges[c].static]
-            if max_age_s is not None:
+            if max_age_s is not None and now_ns is not None:
                 self._check_age(moving, max_age_s, now_ns)
             if stamp_ns is None:
                 stamp = min((self._edges[c].stamps[-1] for c in moving), default=0)
