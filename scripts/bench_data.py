@@ -2,7 +2,8 @@
 """How fast and how exact the road from bags to training is; see docs/data.md.
 
 Demonstrations of the simulated cell are written as bags of two RealSense-like cameras (640x480,
-30 Hz, raw, with depth noise and holes), converted, compared bit by bit, and cached.
+30 Hz, raw, with depth noise and holes), converted, compared bit by bit, and cached. Run it with
+MUJOCO_GL=egl OMP_NUM_THREADS=1 on a quiet machine.
 """
 
 from __future__ import annotations
@@ -16,10 +17,6 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-
-os.environ.setdefault('MUJOCO_GL', 'egl')
-for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'LP_NUM_THREADS'):
-    os.environ.setdefault(name, '1')
 
 import numpy as np
 import yaml
@@ -47,24 +44,24 @@ STORE = get_typestore(Stores.ROS2_JAZZY)
 T = STORE.types
 
 
-def header(stamp: int, frame: str):
+def _header(stamp: int, frame: str):
     return T['std_msgs/msg/Header'](T['builtin_interfaces/msg/Time'](*divmod(stamp, NS)), frame)
 
 
-def transform(stamp: int, child: str, pose: np.ndarray):
+def _transform(stamp: int, child: str, pose: np.ndarray):
     q = se3.quaternion_from_matrix(pose[:3, :3])
     return T['tf2_msgs/msg/TFMessage']([T['geometry_msgs/msg/TransformStamped'](
-        header(stamp, 'panda_link0'), child, T['geometry_msgs/msg/Transform'](
+        _header(stamp, 'panda_link0'), child, T['geometry_msgs/msg/Transform'](
             T['geometry_msgs/msg/Vector3'](*pose[:3, 3]), T['geometry_msgs/msg/Quaternion'](*q)))])
 
 
-def image(stamp: int, frame: str, values: np.ndarray, encoding: str):
+def _image(stamp: int, frame: str, values: np.ndarray, encoding: str):
     data = np.ascontiguousarray(values).view(np.uint8).ravel()
-    return T['sensor_msgs/msg/Image'](header(stamp, frame), *SIZE, encoding, 0,
+    return T['sensor_msgs/msg/Image'](_header(stamp, frame), *SIZE, encoding, 0,
                                       data.size // SIZE[0], data)
 
 
-def write_demonstration(path: Path, seed: int, seconds: float, start: int) -> None:
+def _write_demonstration(path: Path, seed: int, seconds: float, start: int) -> None:
     """One demonstration as a bag; depth has 1 mm noise at 0.5 m, growing quadratically, and 2 %
     holes."""
     rng = np.random.default_rng(seed)
@@ -93,22 +90,22 @@ def write_demonstration(path: Path, seed: int, seconds: float, start: int) -> No
                 if k == 0:
                     roi = T['sensor_msgs/msg/RegionOfInterest'](0, 0, 0, 0, False)
                     write(f'/{name}/color/camera_info', stamp, T['sensor_msgs/msg/CameraInfo'](
-                        header(stamp, frame), *SIZE, 'plumb_bob', np.zeros(5), view.K.ravel(),
+                        _header(stamp, frame), *SIZE, 'plumb_bob', np.zeros(5), view.K.ravel(),
                         np.eye(3).ravel(), np.zeros(12), 0, 0, roi))
-                    write('/tf_static', stamp, transform(stamp, frame, cell.T_base_camera(name)))
+                    write('/tf_static', stamp, _transform(stamp, frame, cell.T_base_camera(name)))
                 z = 1000 * view.depth + rng.normal(0.0, 1.0, SIZE) * (view.depth / 0.5) ** 2
                 z = np.where(np.isfinite(z) & (rng.random(SIZE) > 0.02), np.rint(z), 0)
-                write(f'/{name}/color/image_raw', stamp, image(stamp, frame, view.rgb, 'rgb8'))
+                write(f'/{name}/color/image_raw', stamp, _image(stamp, frame, view.rgb, 'rgb8'))
                 write(f'/{name}/aligned_depth_to_color/image_raw', stamp,
-                      image(stamp, frame, z.astype(np.uint16), '16UC1'))
-            write('/tf', stamp, transform(stamp, 'panda_hand_tcp', cell.tcp_pose()))
+                      _image(stamp, frame, z.astype(np.uint16), '16UC1'))
+            write('/tf', stamp, _transform(stamp, 'panda_hand_tcp', cell.tcp_pose()))
             fingers = [cell.opening / 2] * 2
             write('/joint_states', stamp, T['sensor_msgs/msg/JointState'](
-                header(stamp, ''), names, np.array([*cell.joint_positions, *fingers]),
+                _header(stamp, ''), names, np.array([*cell.joint_positions, *fingers]),
                 np.zeros(9), np.zeros(9)))
 
 
-def write_map(path: Path, fps: int) -> Path:
+def _write_map(path: Path, fps: int) -> Path:
     spec = yaml.safe_load(
         (share_directory() / 'config' / 'data' / 'realsense_franka.yaml').read_text())
     names = list(Cell('PlaceAppleFromBowlIntoBin').cameras)
@@ -118,7 +115,7 @@ def write_map(path: Path, fps: int) -> Path:
     return path
 
 
-def compare(bag: Path, map: Path, data: Dataset, index: int) -> tuple[int, float]:
+def _compare(bag: Path, map: Path, data: Dataset, index: int) -> tuple[int, float]:
     """Depth pixels that differ, and the greatest difference of stamps in s."""
     records = check(bag, map).records
     topics = load_map(map)
@@ -132,7 +129,7 @@ def compare(bag: Path, map: Path, data: Dataset, index: int) -> tuple[int, float
     return different, float(late)
 
 
-def read_rate(cache: Path) -> float:
+def _read_rate(cache: Path) -> float:
     """Samples a second that one core draws from a cache for the dynamics of `tiny`."""
     from fourdgen_ros.training.dataset import Demonstrations, task_names
 
@@ -159,20 +156,20 @@ def main() -> int:
     bags = [folder / f'bag_{k}' for k in range(args.episodes)]
     for k, bag in enumerate(bags):
         if not bag.exists():
-            write_demonstration(bag, k, args.seconds, START + k * 60 * NS)
+            _write_demonstration(bag, k, args.seconds, START + k * 60 * NS)
     size = sum(f.stat().st_size for bag in bags for f in files(bag)) / 1e9
     recorded = args.episodes * args.seconds
     result = {'episodes': args.episodes, 'recorded_s': recorded, 'GB': round(size, 2),
               'workers': args.workers, 'convert': []}
     for fps in args.fps:
-        map, out = write_map(folder / f'map_{fps}.yaml', fps), folder / f'set_{fps}'
+        map, out = _write_map(folder / f'map_{fps}.yaml', fps), folder / f'set_{fps}'
         shutil.rmtree(out, ignore_errors=True)
         start, cpu = time.perf_counter(), os.times()
         outcomes = convert([BagJob(bag, map) for bag in bags], out, args.workers)
         seconds, end = time.perf_counter() - start, os.times()
         assert all(o.episode is not None for o in outcomes), [o.reason for o in outcomes]
         data = Dataset(out)
-        differences = [compare(bag, map, data, k) for k, bag in enumerate(bags)]
+        differences = [_compare(bag, map, data, k) for k, bag in enumerate(bags)]
         result['convert'].append({
             'fps': fps, 'seconds': round(seconds, 1), 'times_real': round(recorded / seconds, 1),
             'cpu_s': round(end.children_user + end.children_system - cpu.children_user
@@ -187,10 +184,10 @@ def main() -> int:
     build(folder / f'set_{args.fps[0]}', cache, Shape(), partial(gripper_shape, 'panda_hand'),
           workers=args.workers)
     result['cache_s'] = round(time.perf_counter() - start, 1)
-    rate = read_rate(cache)
+    rate = _read_rate(cache)
     result |= {'samples_per_s': round(rate), 'times_consumed': round(rate / CONSUMED, 1)}
     text = json.dumps(result, indent=1)
-    print(text)
+    sys.stdout.write(text + '\n')
     if args.json is not None:
         args.json.write_text(text + '\n')
     if args.keep is None:

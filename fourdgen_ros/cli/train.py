@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--preset', choices=['tiny', 'svd-4dgen', 'diffusion-policy'],
                         default='tiny')
     parser.add_argument('--data', type=Path, required=True, nargs='+', metavar='DIR',
-                        help='folders made by `fourdgen collect`, one or more a task')
+                        help='folders made by `fourdgen collect` or `fourdgen data cache`, one or '
+                             'more a task')
     parser.add_argument('--out', type=Path, required=True,
                         help='check-points and the finished preset')
     start = parser.add_mutually_exclusive_group()

@@ -17,10 +17,10 @@ from fourdgen_ros.core.errors import InputError
 
 # encoding -> (channels, channel order that gives RGB)
 COLOR = {
-    'rgb8': (3, [0, 1, 2]),
-    'bgr8': (3, [2, 1, 0]),
-    'rgba8': (4, [0, 1, 2]),
-    'bgra8': (4, [2, 1, 0]),
+    'rgb8': (3, slice(0, 3)),
+    'bgr8': (3, slice(2, None, -1)),
+    'rgba8': (4, slice(0, 3)),
+    'bgra8': (4, slice(2, None, -1)),
     'mono8': (1, [0, 0, 0]),
 }
 DEPTH = {'16UC1': np.uint16, 'mono16': np.uint16, '32FC1': np.float32}
@@ -45,7 +45,7 @@ def color_pixels(msg: Any, topic: str = '') -> NDArray[np.uint8]:
         raise InputError(f'encoding of image {topic}', expected=', '.join(COLOR),
                          got=repr(msg.encoding), hint='Set the camera to rgb8.')
     channels, order = COLOR[msg.encoding]
-    return np.ascontiguousarray(pixels(msg, np.uint8, channels, topic)[..., order])
+    return np.array(pixels(msg, np.uint8, channels, topic)[..., order], order='C')
 
 
 def depth_pixels(msg: Any, topic: str = '') -> NDArray[np.uint16] | NDArray[np.float32]:

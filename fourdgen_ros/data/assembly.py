@@ -13,7 +13,7 @@ import numpy as np
 
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.data import layout, statistics
-from fourdgen_ros.data.staging import RECORDS, Staged, pyarrow, video_name
+from fourdgen_ros.data.staging import PARQUET, RECORDS, Staged, pyarrow, video_name
 
 
 def assemble(root: Path, episodes: Sequence[Staged]) -> None:
@@ -72,7 +72,7 @@ def _place(root: Path, episode: Staged, index: int, first: int, task: int) -> di
                                  ('task_index', np.full(n, task))):
                 table = table.append_column(name, pa.array(values.astype(np.int64)))
             if writer is None:
-                writer = pa.parquet.ParquetWriter(path, table.schema, use_dictionary=False)
+                writer = pa.parquet.ParquetWriter(path, table.schema, **PARQUET)
             writer.write_table(table)
             done += n
     finally:

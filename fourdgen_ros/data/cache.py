@@ -67,9 +67,8 @@ def build(root: Path, out: Path, shape: Shape, gripper: Callable[[], GripperShap
     chosen = [i for i, row in enumerate(data.rows) if _task(row) == task]
     out.mkdir(parents=True, exist_ok=True)
     _write_meta(out, data, task, shape)
-    sums = read_sums(out)
-    todo = [i for i in chosen if sums.get(_file(i)) is None
-            or not (out / _file(i)).is_file() or sums[_file(i)] != checksum(out / _file(i))]
+    sums, bad = read_sums(out), verify(out)
+    todo = [i for i in chosen if _file(i) not in sums or _file(i) in bad]
     work = partial(_write_episode, root, out, shape, None if data.has_masks else gripper)
     context = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(workers, mp_context=context) as pool:

@@ -27,7 +27,7 @@ from fourdgen_ros.data.assembly import assemble
 from fourdgen_ros.data.findings import BAD, Finding
 from fourdgen_ros.data.staging import SUMMARY, Staged, read_staged
 
-FORMAT = 1  # of staged episodes: a higher one ignores what older versions left
+FORMAT = 2  # of staged episodes: a higher one ignores what older versions left
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _THREADS = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS')
 _NEEDED = 0.6  # of the size of the recordings, free before anything is written

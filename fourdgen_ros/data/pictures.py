@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 
 from fourdgen_ros.core.errors import InputError, MissingDependencyError
 
@@ -19,13 +19,9 @@ _X264 = {'preset': 'ultrafast', 'crf': '18', 'g': '2'}
 
 
 def depth_bytes(depth: NDArray[np.uint16] | NDArray[np.float32]) -> bytes:
-    """TIFF of (H, W) uint16 or float32, lossless: LZW, integers as differences along rows."""
-    tags = TiffImagePlugin.ImageFileDirectory_v2()
-    if depth.dtype == np.uint16:
-        tags[TiffImagePlugin.PREDICTOR] = 2
+    """TIFF of (H, W) uint16 or float32, as upstream writes it: plain, parquet compresses it."""
     data = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(depth)).save(data, 'TIFF', compression='tiff_lzw',
-                                                      tiffinfo=tags)
+    Image.fromarray(np.ascontiguousarray(depth)).save(data, 'TIFF')
     return data.getvalue()
 
 

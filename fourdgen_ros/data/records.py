@@ -9,21 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fourdgen_ros.core import images
 from fourdgen_ros.core.errors import FourdgenError, InputError
 from fourdgen_ros.data import kinematics, resample
 from fourdgen_ros.data.bags import Bag
+from fourdgen_ros.data.cell_parts import State, camera_model, motion_findings, state_series
 from fourdgen_ros.data.episode import COLOUR, DEPTH, CameraModel, Episode, Picture
 from fourdgen_ros.data.findings import BAD, Finding, judged
-from fourdgen_ros.data.mapping import CameraTopics, TopicMap
+from fourdgen_ros.data.mapping import TopicMap
 from fourdgen_ros.data.scan import NS, Scan, decode_image, image_topics
 from fourdgen_ros.data.streams import clock_findings, image_findings
-
-MOTION = 0.01  # m that the TCP must travel
-_GRIPPER_SLACK = 0.003  # m that the opening may leave its range
-_GRIPPER_MOVES = 0.002  # m
-_COVERAGE = (0.05, 0.4)  # share of valid depth: below is bad, below is worth a look
-_STATE_GAP = 0.25  # s between joint states
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +99,8 @@ def _label_findings(scan: Scan, topics: TopicMap) -> list[Finding]:
 
 def _records(scan: Scan, topics: TopicMap) -> tuple[list[Finding], Records | None]:
     found: list[Finding] = []
-    cameras = [_camera(scan, topics, c, found) for c in topics.cameras]
-    state = _state_series(scan, topics, found)
+    cameras = [camera_model(scan, topics, c, found) for c in topics.cameras]
+    state = state_series(scan, topics, found)
     if state is None or any(f.verdict == BAD for f in found):
         return found, None
     span = None
@@ -130,63 +124,6 @@ def _records(scan: Scan, topics: TopicMap) -> tuple[list[Finding], Records | Non
     picks, taken = _pick(scan, topics, color, times, found)
     episode = _episode(scan, topics, cameras, state, taken, found)
     return found, None if episode is None else Records(episode, picks)
-
-
-def _camera(scan: Scan, topics: TopicMap, camera: CameraTopics,
-            found: list[Finding]) -> tuple[CameraModel, NDArray[np.float64] | None]:
-    """Model and K; K is None when a bad line says why."""
-    color, depth = scan.images[camera.color], scan.images[camera.depth]
-    height, width = color.size
-    if depth.size != color.size:
-        found.append(Finding(camera.depth, BAD, f'{depth.size[1]}x{depth.size[0]}, colour '
-                             f'{width}x{height}', 'Take the depth that is aligned to colour.'))
-    elif depth.frames[0][1] != color.frames[0][1]:
-        found.append(judged(camera.depth, f'frame {depth.frames[0][1]!r}, colour in '
-                            f'{color.frames[0][1]!r}', warning=True,
-                            next='Is this depth aligned to colour?'))
-    share = float(np.mean(depth.coverage))
-    found.append(judged(camera.depth, f'{100 * share:.0f} % of pixels valid',
-                        bad=share < _COVERAGE[0], warning=share < _COVERAGE[1],
-                        next='Look at exposure, distance and emitter of the camera.'))
-    infos, K = scan.infos[camera.info], None
-    if len(infos) != 1:
-        found.append(Finding(camera.info, BAD, f'{len(infos)} different calibrations',
-                             'Exactly one is needed: record camera_info, do not change it.'))
-    else:
-        try:
-            K = images.camera_info_to_K(infos[0], height, width, camera.info)
-            found.append(judged(camera.info, f'fx {K[0, 0]:.1f}, fy {K[1, 1]:.1f}'))
-        except InputError as error:
-            found.append(Finding(camera.info, BAD, str(error), error.hint))
-    return CameraModel(camera.name, height, width, depth.unit), K
-
-
-@dataclass(frozen=True, eq=False)
-class _State:
-    """(stamps, positions (n, J)) of the arm's and of the finger joints."""
-
-    arm: tuple[NDArray[np.int64], NDArray[np.float64]]
-    gripper: tuple[NDArray[np.int64], NDArray[np.float64]]
-
-
-def _state_series(scan: Scan, topics: TopicMap, found: list[Finding]) -> _State | None:
-    series = []
-    for topic, names in ((topics.joint_topic, topics.joint_names),
-                         (topics.gripper.topic, topics.gripper.joints)):
-        rows = [(stamp, [p[n] for n in names]) for stamp, p in zip(
-            scan.joint_stamps[topic], scan.joint_positions[topic], strict=True)
-            if all(n in p for n in names)]
-        if not rows:
-            seen = sorted({n for p in scan.joint_positions[topic] for n in p})
-            found.append(Finding(topic, BAD, f'no message with all of {", ".join(names)}; it has '
-                                 f'{", ".join(seen)}', f'Correct the joints in {topics.path}.'))
-            return None
-        stamps = np.array([stamp for stamp, _ in rows])
-        gap = float(np.diff(stamps).max(initial=0)) / NS
-        found.append(judged(topic, f'{len(rows)} of {", ".join(names)}, longest gap {gap:.3f} s',
-                            bad=gap > _STATE_GAP, next='Joint states are missing.'))
-        series.append((stamps, np.array([values for _, values in rows])))
-    return _State(*series)
 
 
 def _pick(scan: Scan, topics: TopicMap, color: list[NDArray[np.int64]], times: NDArray[np.int64],
@@ -223,7 +160,7 @@ def _pick(scan: Scan, topics: TopicMap, color: list[NDArray[np.int64]], times: N
 
 
 def _episode(scan: Scan, topics: TopicMap,
-             cameras: list[tuple[CameraModel, NDArray[np.float64]]], state: _State,
+             cameras: list[tuple[CameraModel, NDArray[np.float64]]], state: State,
              taken: NDArray[np.int64], found: list[Finding]) -> Episode | None:
     times = taken[:, 0]
     joints = resample.interpolate(*state.arm, times)
@@ -253,7 +190,7 @@ def _episode(scan: Scan, topics: TopicMap,
         moved = float(np.abs(poses[-1] - poses[-1][0]).max())
         found.append(judged(f'pose of {camera.name}', 'moves' if moved > 1e-6 else
                             f'at {np.round(poses[-1][0][:3, 3], 3).tolist()} m'))
-    found += _motion_findings(tcp, opening, topics)
+    found += motion_findings(tcp, opening, topics)
     if any(f.verdict == BAD for f in found):
         return None
     task = scan.notes.get('task') or topics.task
@@ -264,16 +201,3 @@ def _episode(scan: Scan, topics: TopicMap,
         cameras=tuple(model for model, _ in cameras), stamps=taken,
         K=np.stack([K for _, K in cameras]), T_base_camera=np.stack(poses, axis=1), tcp=tcp,
         opening=opening, joints=joints, joint_names=topics.joint_names)
-
-
-def _motion_findings(tcp: NDArray[np.float64], opening: NDArray[np.float64],
-                     topics: TopicMap) -> list[Finding]:
-    length = float(np.linalg.norm(np.diff(tcp[:, :3, 3], axis=0), axis=1).sum())
-    low, high = float(opening.min()), float(opening.max())
-    outside = max(topics.gripper.opening[0] - low, high - topics.gripper.opening[1])
-    return [judged('TCP', f'travels {length:.3f} m', bad=length < MOTION,
-                   next='The arm does not move: was the right robot recorded?'),
-            judged('gripper', f'{1e3 * low:.1f} to {1e3 * high:.1f} mm',
-                   bad=outside > _GRIPPER_SLACK, warning=high - low < _GRIPPER_MOVES,
-                   next=f'Opening is {topics.gripper.opening} m in {topics.path}: are positions '
-                        'right?' if outside > _GRIPPER_SLACK else 'The gripper does not move.')]

@@ -31,11 +31,11 @@ from numpy.typing import NDArray
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.data.cell_parts import MOTION
 from fourdgen_ros.data.convert import file_state
 from fourdgen_ros.data.episode import COLOUR, DEPTH, GRIPPER, CameraModel, Episode, Picture
 from fourdgen_ros.data.findings import Finding, judged
 from fourdgen_ros.data.mapping import checked_name
-from fourdgen_ros.data.records import MOTION
 from fourdgen_ros.data.staging import stage
 
 NS = 10**9

@@ -22,7 +22,9 @@ from fourdgen_ros.data.episode import COLOUR, DEPTH, GRIPPER, Episode, Picture
 from fourdgen_ros.data.pictures import VideoWriter, depth_bytes, mask_bytes
 
 RECORDS, SUMMARY = 'records.parquet', 'episode.json'
-_GROUP_BYTES = 2**27  # of depth images in memory before they are written
+# Level 1 takes a quarter of the time of LZW in the TIFF for a tenth more bytes.
+PARQUET = {'use_dictionary': False, 'compression': 'zstd', 'compression_level': 1}
+_GROUP_BYTES = 2**28  # of depth images in memory before they are written
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class _RecordWriter:
         image = pa.struct([('bytes', pa.binary()), ('path', pa.string())])
         self._schema = pa.schema([(key, image) for key in images]
                                  + [(key, arrow_type(values)) for key, values in numbers.items()])
-        self._file = pa.parquet.ParquetWriter(path, self._schema, use_dictionary=False)
+        self._file = pa.parquet.ParquetWriter(path, self._schema, **PARQUET)
 
     def __enter__(self) -> _RecordWriter:
         return self
