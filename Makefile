@@ -12,14 +12,15 @@ REQUIREMENTS := $(filter-out requirements/docs.txt,$(wildcard requirements/*.txt
 PIP_ARGUMENTS := $(foreach file,$(filter-out requirements/constraints.txt,$(REQUIREMENTS)),-r $(file))
 INTERFACES := CMakeLists.txt package.xml scripts/build_interfaces.sh \
   $(wildcard msg/* srv/* action/* scripts/nodes/*) \
-  $(shell find compat_interfaces -type f)
+  $(shell find compat_interfaces -type f) \
+  $(shell find config launch rviz -type d 2>/dev/null)  # new files are linked into install/
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint bench docs picture lock clean
+.PHONY: help setup demo test lint bench docs picture baseline-env lock clean
 
 help: ## this text
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.linked install/.built ## environment in .venv, interfaces built into install/
 
@@ -39,10 +40,15 @@ docs: setup $(VENV)/.docs ## the site, in build/site; reads the reference from r
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo build/site/index.html
 
-bench: setup ## closed-loop success and latency of the bundled model
+bench: setup ## closed-loop success and latency of the bundled model; CPU and frames of the cameras
 	mkdir -p runs
 	$(BIN)/fourdgen rollout --task PlaceAppleFromBowlIntoBin --generator tiny --seeds 0:10 \
 	  --json runs/bench.json
+	$(BIN)/python scripts/bench_cameras.py --json runs/bench_cameras.json
+
+baseline-env: ## environment of the Diffusion Policy baseline in .venv-dp (8 GB)
+	"$(PYTHON)" -m venv .venv-dp
+	.venv-dp/bin/pip install --disable-pip-version-check -r requirements/baselines/diffusion_policy.txt
 
 picture: setup ## docs/images: imagined beside real, of a run with the bundled model
 	$(BIN)/fourdgen demo --out build/picture

@@ -42,6 +42,7 @@ setup(
     ],
     install_requires=requirements('core'),
     extras_require={
+        'data': requirements('data'),
         'motion': requirements('motion'),
         'sim': requirements('sim'),
         'svd': requirements('svd'),

@@ -17,8 +17,8 @@ from fourdgen_ros.core.errors import FourdgenError
 GROUPS = {
     'try it': ('demo', 'doctor'),
     'look': ('generate', 'report'),
-    'data and training': ('collect', 'train', 'convert'),
-    'measure': ('rollout', 'evaluate'),
+    'data and training': ('recover', 'data', 'collect', 'train', 'convert'),
+    'measure': ('rollout', 'evaluate', 'curve'),
     'shell': ('completion',),
 }
 VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)

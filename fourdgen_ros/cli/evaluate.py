@@ -17,9 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'Stop the scripted expert every 1.2 s of its episode of each seed, let the generator '
         'imagine from there and compare with what the expert would do. The right-hand columns '
         'are the tracker alone, on true futures. With --out: several generators and tasks, also in '
-        'closed loop, in one table with plots; an interrupted run goes on.')
+        'closed loop, in one table with plots, paired with the one that is named first; an '
+        'interrupted run goes on.')
     parser.add_argument('--task', nargs='+', default=[options.TASK], metavar='T',
-                        help=f'tasks of the simulated cell ({options.TASK})')
+                        help=f'tasks of the simulated cell, or all ({options.TASK})')
     options.add_cameras(parser)
     options.add_generator(parser, 'tiny', several=True)
     options.add_batch(parser, '0:10')
@@ -33,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from fourdgen_ros.core.errors import InputError
     from fourdgen_ros.evaluation.generators import model_folder
+    from fourdgen_ros.sim.tasks import TASKS
 
+    if args.task == ['all']:
+        args.task = list(TASKS)
     for task in args.task:
         options.require_task(task)
     for generator in args.generator:

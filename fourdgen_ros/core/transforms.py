@@ -109,6 +109,18 @@ class TransformTree:
             self._check_range(moving, stamp)
             return se3.inverse(self._compose(back, stamp)) @ self._compose(down, stamp)
 
+    def span(self, target: str, source: str) -> tuple[int, int] | None:
+        """First and last stamp (ns) at which `lookup` knows the transform; None when all links are
+        static. Raises TransformError when the frames are not connected."""
+        self.lookup(target, source)
+        with self._lock:
+            up_source, up_target = self._chain(source), self._chain(target)
+            edges = [self._edges[c] for c in {*up_source} ^ {*up_target}]
+            moving = [e.stamps for e in edges if not e.static]
+        if not moving:
+            return None
+        return max(s[0] for s in moving), min(s[-1] for s in moving)
+
     def _frames(self) -> tuple[str, ...]:
         return tuple(sorted({*self._edges, *(e.parent for e in self._edges.values())}))
 

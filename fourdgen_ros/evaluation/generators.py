@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.paths import share_directory
 from fourdgen_ros.evaluation.own import is_own, load_own
+from fourdgen_ros.policy.client import MARK
 
 if TYPE_CHECKING:
     from fourdgen_ros.generator.base import Generator
     from fourdgen_ros.sim.cell import CellState
 
-SIMULATED = ('oracle', 'still')  # they know the simulator's state and have no weights
+SIMULATED = ('oracle', 'oracle-rgb', 'still')  # they know the simulator's state and have no weights
+RGB_ONLY = ('oracle-rgb', 'tiny-rgb')  # names of generators whose futures have no points
 
 
 def model_folder(name: str) -> Path | None:
@@ -36,8 +38,14 @@ def model_folder(name: str) -> Path | None:
     return folder
 
 
+def is_policy(name: str) -> bool:
+    """Whether it is the folder of a policy, which imagines nothing. Raises as `model_folder`."""
+    folder = model_folder(name)
+    return folder is not None and (folder / MARK).is_file()
+
+
 def load_generator(name: str, state: Callable[[], CellState] | None = None) -> Generator:
-    """`oracle`, `still`, `tiny`, a folder of weights or a class of the user.
+    """`oracle`, `oracle-rgb`, `still`, `tiny`, a folder of weights or a class of the user.
 
     `state` tells those that need the simulator the present state of the cell. Raises InputError for
     an unknown name, broken weights, or where `state` is needed and missing.
@@ -56,6 +64,10 @@ def load_generator(name: str, state: Callable[[], CellState] | None = None) -> G
         from fourdgen_ros.evaluation.still import StillGenerator
 
         return StillGenerator(state)
+    if name == 'oracle-rgb':
+        from fourdgen_ros.evaluation.flat import FlatOracle
+
+        return FlatOracle(state)
     from fourdgen_ros.sim.oracle import OracleGenerator
 
     return OracleGenerator(state)

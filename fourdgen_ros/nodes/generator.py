@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from fourdgen_ros.action import GenerateFuture
@@ -18,6 +19,7 @@ from fourdgen_ros.core.errors import ExecutionError, GenerationError, InputError
 from fourdgen_ros.core.health import (
     CameraLimits,
     Latencies,
+    Level,
     Status,
     camera_status,
     generator_status,
@@ -34,6 +36,7 @@ from fourdgen_ros.nodes.actions import ActionError, Goal, Worker, call_service, 
 from fourdgen_ros.nodes.base import run_node
 from fourdgen_ros.nodes.lifecycle import ManagedNode
 from fourdgen_ros.nodes.qos import LATCHED, qos_events
+from fourdgen_ros.nodes.serialised import deserialised, serialised_stamp
 from fourdgen_ros.srv import GetCellState
 
 Result = GenerateFuture.Result
@@ -67,6 +70,10 @@ class GeneratorNode(ManagedNode):
             choices=('best_effort', 'reliable'))
         self.parameter('input_depth', 5, 'QoS depth of the camera subscriptions: images that may '
                                          'wait to be taken', low=1, high=100)
+        self.parameter(
+            'listening', 'always', 'when the cameras are listened to: always, or on_demand, only '
+            'while a goal waits for an observation, which is for cameras on another machine',
+            choices=('always', 'on_demand'))
         self.parameter(
             'observation_timeout', 3.0, 'how long a goal waits for an observation [s]',
             low=0.01, high=60.0, dynamic=True)
@@ -112,17 +119,25 @@ class GeneratorNode(ManagedNode):
 
     def activate(self) -> None:
         """Listen to the cameras."""
-        self._synchroniser = Synchroniser(self._cameras, slop_s=self.value('slop'),
-                                          topics=self._topics)
+        self._synchroniser = self._new_synchroniser()
         self._publisher = self.create_publisher(GeneratedFuture, 'future', LATCHED)
+        self._always = self.value('listening') == 'always'
+        if self._always:
+            self._listen()
+
+    def _new_synchroniser(self) -> Synchroniser:
+        return Synchroniser(self._cameras, slop_s=self.value('slop'), topics=self._topics)
+
+    def _listen(self) -> list[Subscription]:
         reliability = ReliabilityPolicy[self.value('input_reliability').upper()]
         qos = QoSProfile(depth=self.value('input_depth'), reliability=reliability)
         hint = (f'set the parameter input_reliability of {self.get_fully_qualified_name()} to '
                 f'best_effort')
-        for (camera, kind), topic in self._topics.items():
-            self.create_subscription(
-                self._message_type(kind), topic, functools.partial(self._on_frame, camera, kind),
-                qos, callback_group=self.group, event_callbacks=qos_events(self, topic, hint))
+        return [self.create_subscription(
+            self._message_type(kind), topic, functools.partial(self._on_frame, camera, kind),
+            qos, callback_group=self.group, event_callbacks=qos_events(self, topic, hint),
+            raw=True)  # what is not used is not deserialised
+            for (camera, kind), topic in self._topics.items()]
 
     def cleanup(self) -> None:
         """Forget the model; a stage that computes runs on unseen."""
@@ -171,10 +186,9 @@ class GeneratorNode(ManagedNode):
 
         return OracleGenerator(state, height=ORACLE_SIZE[0], width=ORACLE_SIZE[1])
 
-    def _on_frame(self, camera: str, kind: str,
-                  message: Image | CompressedImage | CameraInfo) -> None:
-        self._synchroniser.add(
-            camera, kind, conversions.stamp_to_ns(message.header.stamp), message)
+    def _on_frame(self, camera: str, kind: str, data: bytes) -> None:
+        stamp = serialised_stamp(data, self._topics[camera, kind])
+        self._synchroniser.add(camera, kind, stamp, data)
 
     def _generate(self, goal: Goal, result: Any) -> None:
         request = goal.request
@@ -201,10 +215,19 @@ class GeneratorNode(ManagedNode):
         timeout = self.value('observation_timeout')
 
         def wait() -> Observation:
-            synced = self._synchroniser.wait(oldest, timeout)
+            listening = []
+            if not self._always:
+                self._synchroniser = self._new_synchroniser()  # what came before tells nothing
+                listening = self._listen()
+            try:
+                synced = self._synchroniser.wait(oldest, timeout)
+            finally:
+                for subscription in listening:
+                    self.destroy_subscription(subscription)
             if synced is None:
                 raise ActionError(Result.NO_OBSERVATION, f'{self._no_observation(oldest)}')
-            return conversions.observation_from_set(synced, self._cameras, self._topics)
+            messages = deserialised(synced, {kind: self._message_type(kind) for kind in TOPICS})
+            return conversions.observation_from_set(messages, self._cameras, self._topics)
 
         return wait
 
@@ -217,16 +240,17 @@ class GeneratorNode(ManagedNode):
                 f'clocks of the machines, or raise max_observation_age')
 
     def _report(self) -> dict[str, Status]:
+        stage = {'generator': generator_status(
+            self._backend, self._clamp_ratio, self.value('max_clamp_ratio'), self._latencies)}
+        if not self._always:
+            return {'cameras': Status(Level.OK, 'listened to while a goal waits'), **stage}
         stats, gaps = self._synchroniser.stats(), self._synchroniser.missing()
         now = self.get_clock().now().nanoseconds
         limits = CameraLimits(min_rate=self.value('min_camera_rate'),
                               max_behind=self.value('max_stamp_delay'))
         cameras = {f'camera {name}': camera_status(name, stats, now, limits, self._topics)
                    for name in self._cameras}
-        return {**cameras, 'synchronisation': synchronisation_status(stats, gaps),
-                'generator': generator_status(
-                    self._backend, self._clamp_ratio, self.value('max_clamp_ratio'),
-                    self._latencies)}
+        return {**cameras, 'synchronisation': synchronisation_status(stats, gaps), **stage}
 
 
 def main() -> int:

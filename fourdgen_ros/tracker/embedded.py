@@ -73,7 +73,7 @@ class EmbeddedTracker:
               first_opening: float | None) -> GripperTrajectory:
         """See `fourdgen_ros.tracker.base.Tracker`."""
         # 1. Check the arguments.
-        first_pose = _checked_pose(first_pose)
+        first_pose = checked_pose(first_pose)
         opening = self._checked_opening(first_opening)
 
         # 2. Cameras, and the depth scale of each view from frame 0.
@@ -228,7 +228,8 @@ def _shift(before: list[FrameView], now: list[FrameView]) -> Array | None:
     return np.average(shifts, axis=0, weights=weights) if shifts else None
 
 
-def _checked_pose(pose: NDArray) -> Array:
+def checked_pose(pose: NDArray) -> Array:
+    """A first pose as floats; InputError unless it is a rigid (4, 4) transform."""
     pose = np.asarray(pose, float)
     if not se3.is_rigid(pose) or pose.ndim != 2:
         raise InputError('first pose', expected='a rigid (4, 4) transform T_ref_tcp',

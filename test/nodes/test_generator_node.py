@@ -18,6 +18,7 @@ from camera_server import (
     generate,
     picture,
 )
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.exceptions import InvalidParameterValueException
 from rclpy.qos import ReliabilityPolicy
 from ros_graph import Graph, eventually, parameters
@@ -25,9 +26,9 @@ from sensor_msgs.msg import CompressedImage
 
 from fourdgen_ros.action import GenerateFuture
 from fourdgen_ros.core.errors import ExecutionError, GenerationError, InputError
+from fourdgen_ros.data.compressed import compressed_to_depth, compressed_to_rgb
 from fourdgen_ros.msg import GeneratedFuture
 from fourdgen_ros.nodes import conversions
-from fourdgen_ros.nodes.compressed import compressed_to_depth, compressed_to_rgb
 from fourdgen_ros.nodes.generator import GeneratorNode
 from fourdgen_ros.nodes.qos import LATCHED
 
@@ -152,6 +153,30 @@ def test_hears_no_camera_and_takes_no_goal_while_inactive(graph: Graph) -> None:
     assert eventually(lambda: node.count_subscribers(topic) == 1)
     assert generate(graph).error_code == Result.NONE
     assert len(generator.observations) == 2
+
+
+def test_listens_on_demand(graph: Graph) -> None:
+    generator = Freeze()
+    cameras = graph.add(Cameras())
+    node = graph.add(GeneratorNode(generator, **parameters(listening='on_demand',
+                                                           observation_timeout=10.0)))
+    topic = 'cam_left/color/image_raw'
+    status = graph.listen(DiagnosticArray, '/diagnostics')
+    for goals in (1, 2):
+        assert node.count_subscribers(topic) == 0
+        before = time.time_ns()
+        assert generate(graph).error_msg == ''
+        assert min(v.stamp for v in generator.observations[goals - 1].views) > before
+        assert eventually(lambda: node.count_subscribers(topic) == 0)
+    assert eventually(lambda: any(
+        s.name == 'generator: cameras' and s.message == 'listened to while a goal waits'
+        for message in status for s in message.status))
+    cameras.stop()
+    node.set_parameters(parameters(observation_timeout=0.3)['parameter_overrides'])
+    result = generate(graph)
+    assert result.error_code == Result.NO_OBSERVATION
+    assert 'camera cam_left: no color' in result.error_msg
+    assert eventually(lambda: node.count_subscribers(topic) == 0)
 
 
 def test_another_model_after_cleanup(graph: Graph, capfd: Any, tmp_path: Any) -> None:
