@@ -96,14 +96,14 @@ def _crop(h: int, w: int, height: int, width: int) -> tuple[int, int, int, int]:
 
 def resize_color(rgb: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """The colour part of `resize_view`."""
-    top, left, crop_h, crop_w = _crop(*rgb.shape[:2], height, width)
+    top, left, crop_h, crop_w = _crop(rgb.shape[0], rgb.shape[1], height, width)
     mean = _area_resize(rgb[top:top + crop_h, left:left + crop_w], height, width)
     return np.clip(np.rint(mean), 0, 255).astype(np.uint8)
 
 
 def resize_nearest(image: NDArray, height: int, width: int) -> NDArray:
     """The depth part of `resize_view`, for anything that must not be interpolated."""
-    top, left, crop_h, crop_w = _crop(*image.shape[:2], height, width)
+    top, left, crop_h, crop_w = _crop(image.shape[0], image.shape[1], height, width)
     rows = np.minimum(((np.arange(height) + 0.5) * crop_h / height).astype(int), crop_h - 1)
     cols = np.minimum(((np.arange(width) + 0.5) * crop_w / width).astype(int), crop_w - 1)
     return np.ascontiguousarray(image[np.ix_(top + rows, left + cols)])

@@ -169,7 +169,8 @@ class Synchroniser:
         self._streams = {name: _Camera() for name in self.cameras}
         self._arrivals: dict[Stream, deque[float]] = {}  # within RATE_WINDOW, and the last
         self._newest: dict[Stream, int] = {}
-        self._received = {(name, kind): 0 for name in self.cameras for kind in KINDS}
+        self._received: dict[Stream, int] = {
+            (name, kind): 0 for name in self.cameras for kind in KINDS}
         self._drops = {(name, kind): 0 for name in self.cameras for kind in ('color', 'depth')}
         self._latest: SyncedSet | None = None
         self._latest_at = -float('inf')

@@ -91,9 +91,10 @@ class SilhouetteTracker:
         smoothed = smooth(np.stack(poses), np.stack(information),
                           position_sigma=s.acceleration * dt**2 + 0.003,
                           rotation_sigma=s.angular_acceleration * dt**2 + 0.02)
-        sure = np.array(trust)
-        return GripperTrajectory(smoothed, np.clip(filter_openings(openings, sure), low, high),
-                                 sure, np.arange(future.frames) * dt, future.frame_id,
+        confidence = np.array(trust)
+        opening = np.clip(filter_openings(openings, confidence), low, high)
+        return GripperTrajectory(smoothed, opening, confidence,
+                                 dt * np.arange(future.frames, dtype=float), future.frame_id,
                                  future.stamp)
 
     def _cameras(self, future: Future) -> list[Camera]:
