@@ -209,7 +209,7 @@ def _libraries(*names: str, distribution: dict[str, str] | None = None) -> Calla
 
 
 def _module(name: str, found: str) -> Callable[[], str]:
-    """Look for a module without importing it (FoundationPose and moveit_py change global state)."""
+    """Look for a module without importing it (moveit_py changes global state)."""
 
     def probe() -> str:
         if importlib.util.find_spec(name) is None:
@@ -217,6 +217,23 @@ def _module(name: str, found: str) -> Callable[[], str]:
         return found
 
     return probe
+
+
+def _foundationpose() -> str:
+    """Look for the checkout that the tracker's parameters name, without importing it."""
+    import yaml
+
+    from fourdgen_ros.core.paths import share_directory
+    from fourdgen_ros.tracker.foundationpose.process import check_checkout
+
+    path = share_directory() / 'config' / 'tracker.yaml'
+    values = yaml.safe_load(path.read_text(encoding='utf-8'))['/**/tracker']['ros__parameters']
+    if values['foundationpose_address']:
+        return f'a worker at {values["foundationpose_address"]} (not asked)'
+    if not values['foundationpose_path']:
+        raise NotThereError(f'no foundationpose_path in {path}')
+    root, python = check_checkout(values['foundationpose_path'], values['foundationpose_python'])
+    return f'{root} with its weights, {python} (not started)'
 
 
 CHECKS = (
@@ -244,6 +261,7 @@ CHECKS = (
     Check('MoveIt', _module('moveit', 'moveit_py'),
           'Only for planning with MoveIt on the robot: `sudo apt-get install ros-jazzy-moveit-py`.',
           optional=True),
-    Check('FoundationPose', _module('estimater', 'on the Python path'),
-          'Not needed; the embedded tracker is used.', optional=True),
+    Check('FoundationPose', _foundationpose,
+          'Not needed; the embedded tracker is used. See docs/foundationpose.md.',
+          optional=True),
 )
