@@ -34,6 +34,10 @@ FLOAT32 = 9  # data_type of a Tensor
 POLL = 0.02
 
 
+class SilenceError(TrackingError):
+    """No answer in time."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class IsaacOptions:
     """`namespace` of Isaac's nodes; `timeout` s for an answer, `start_timeout` s to be there;
@@ -88,9 +92,13 @@ class IsaacPoses:
                 'the gripper is lost and cannot be looked for: ' + '; '.join(missing), once=True)
         if missing or image.valid < MIN_VALID:
             return None
-        stamp = self._next_stamp()
+        stamp, image = self._next_stamp(), image.large_enough()
         mask = conversions.mono_to_image(255 * image.mask.astype(np.uint8), stamp, image.camera)
-        return self._ask(ESTIMATION, image, stamp, {'segmentation': mask})
+        try:
+            return self._ask(ESTIMATION, image, stamp, {'segmentation': mask})
+        except SilenceError as error:  # so it does when too little depth is left in the mask
+            self._node.get_logger().warning(str(error))
+            return None
 
     def track(self, image: ObjectImage, start: Array) -> Array | None:
         """See `PoseEstimator`."""
@@ -189,7 +197,7 @@ class IsaacPoses:
             missing.append(f'{output}: nobody publishes')
         return missing
 
-    def _silent(self, stage: str, timeout: float) -> TrackingError:
+    def _silent(self, stage: str, timeout: float) -> SilenceError:
         missing = self._missing(stage)
         if missing:
             got, hint = '; '.join(missing), (
@@ -199,8 +207,8 @@ class IsaacPoses:
             strange = f', but {self._strange} with other stamps' if self._strange else ''
             got, hint = f'all its topics are connected, no answer{strange}', (
                 'See its log: the mesh, the TensorRT engines. Raise isaac_timeout if it is slow.')
-        return TrackingError(f'Isaac ROS: {stage}', expected=f'an answer in {timeout:g} s',
-                             got=got, hint=hint)
+        return SilenceError(f'Isaac ROS: {stage}', expected=f'an answer in {timeout:g} s',
+                            got=got, hint=hint)
 
 
 def _messages() -> tuple[Any, Any]:

@@ -20,6 +20,7 @@ Array = NDArray[np.float64]
 EXTENT = (0.01, 1.0)
 FARTHEST = 20.0
 MIN_VALID = 4
+ENLARGED_BELOW, ENLARGEMENT = 480, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,16 @@ class ObjectImage:
 
         return ObjectImage(self.camera, repeated(self.rgb), repeated(self.depth), K,
                            repeated(self.mask))
+
+
+    def large_enough(self) -> ObjectImage:
+        """The image, enlarged when it is small.
+
+        FoundationPose drops a depth unless a fifth of the 5 x 5 pixels about it lie within 1 mm. In
+        a small image neighbours on a slope are centimetres apart and little would be left; three
+        equal pixels in a row always pass.
+        """
+        return self.enlarged(ENLARGEMENT) if len(self.depth) < ENLARGED_BELOW else self
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,19 +41,21 @@ class IsaacStandIn(Node):
                  namespace: str = '') -> None:
         super().__init__('isaac_stand_in', namespace=namespace)
         loaded = trimesh.load(mesh, force='mesh', process=False)
-        self._found = _estimater().FoundationPose(
+        self._module = _estimater()
+        self._eroded = self._module.eroded
+        self._found = self._module.FoundationPose(
             model_pts=loaded.vertices, model_normals=loaded.vertex_normals, mesh=loaded,
             symmetry_tfs=np.eye(4)[None], debug_dir=str(debug_dir))
         self.answers: dict[str, str] = {}  # by stage: 'none', 'late' (another stamp), 'empty'
         self.asked: list[tuple[str, str]] = []  # stage and camera
         self._parts: dict[tuple[str, int], dict[str, Any]] = {}
-        self._publishers = {}
+        self._outputs = {}
         qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
         stages = {'tracking': ('pose_input', TensorList)}
         if estimation:
             stages['pose_estimation'] = ('segmentation', Image)
         for stage, (last, kind) in stages.items():
-            self._publishers[stage] = self.create_publisher(
+            self._outputs[stage] = self.create_publisher(
                 Detection3DArray, f'{stage}/output', qos)
             for name, type_ in (('image', Image), ('depth_image', Image),
                                 ('camera_info', CameraInfo), (last, kind)):
@@ -77,13 +79,18 @@ class IsaacStandIn(Node):
         images = {'rgb': conversions.image_to_rgb(color),
                   'depth': np.nan_to_num(conversions.image_to_depth(depth)).astype(np.float32),
                   'K': conversions.camera_info_to_K(info, depth.height, depth.width)}
+        # Isaac's tracking takes the depth as it is; its estimation does as FoundationPose does.
+        self._module.eroded = self._eroded if stage == 'pose_estimation' else lambda depth: depth
         if stage == 'tracking':
             self._found.pose_last = self._found.get_tf_to_centered_mesh().new_tensor(
                 _matrix(parts['pose_input']))  # Isaac's mesh is the centred one
             pose = self._found.track_one(iteration=1, **images)  # as Isaac's
         else:
             mask = conversions.image_to_mono(parts['segmentation'])
+            self._found.pose_last = None
             pose = self._found.register(ob_mask=mask, iteration=2, **images)
+            if self._found.pose_last is None:
+                return  # it says nothing when too little of the mask has depth
         fault = self.answers.get(stage)
         if fault == 'none':
             return
@@ -95,7 +102,7 @@ class IsaacStandIn(Node):
             detection.results.append(ObjectHypothesisWithPose())
             detection.results[0].pose.pose = centre
             answer.detections.append(detection)
-        self._publishers[stage].publish(answer)
+        self._outputs[stage].publish(answer)
 
 
 def _matrix(message: TensorList) -> np.ndarray:

@@ -86,7 +86,7 @@ def running(checkout: Path) -> list[str]:
 
 def test_a_pose_is_tracked_from_a_start_nearby(estimator, clip, images) -> None:
     for i, image in enumerate(images):
-        near = true(clip, i) @ se3.exp(np.array([0.01, -0.01, 0.01, 0.05, -0.05, 0.05]))
+        near = true(clip, i) @ se3.exp(np.array([0.01, -0.01, 0.01, 0.02, -0.02, 0.02]))
         distance, angle = offset(estimator.track(image, near), true(clip, i))
         assert distance < 0.009
         assert angle < 0.06

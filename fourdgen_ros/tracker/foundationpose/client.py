@@ -20,7 +20,6 @@ from fourdgen_ros.tracker.foundationpose.process import GUIDE, WORKER, WorkerPro
 Array = NDArray[np.float64]
 
 AGAIN = 'Clean the tracker up and configure it again: that starts a new one.'
-ENLARGED_BELOW, ENLARGEMENT = 480, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +72,7 @@ class FoundationPose:
 
     def register(self, image: ObjectImage) -> Array | None:
         """See `PoseEstimator`."""
-        image = _large_enough(image)
+        image = image.large_enough()
         if image.valid < MIN_VALID:  # it would answer with an identity for a rotation
             return None
         return self._pose('register', self._options.register_iterations, image,
@@ -81,7 +80,7 @@ class FoundationPose:
 
     def track(self, image: ObjectImage, start: Array) -> Array | None:
         """See `PoseEstimator`."""
-        return self._pose('track', self._options.track_iterations, _large_enough(image),
+        return self._pose('track', self._options.track_iterations, image.large_enough(),
                           {'start': np.asarray(start, np.float64)})
 
     def close(self) -> None:
@@ -168,17 +167,6 @@ def _foreign(what: str, error: wire.ProtocolError) -> TrackingError:
     return TrackingError(what, expected=f'version {wire.VERSION} of the protocol of {WORKER.name}',
                          got=str(error), hint=f'Copy {WORKER.name} of this package to the machine '
                          'where it runs, and start it again.')
-
-
-def _large_enough(image: ObjectImage) -> ObjectImage:
-    """The image, enlarged when it is small.
-
-    FoundationPose drops a depth unless a fifth of the 5 x 5 pixels about it lie within 1 mm. In a
-    small image neighbours on a slope are centimetres apart and little would be left; three equal
-    pixels in a row always pass.
-    """
-    small = image.depth.shape[0] < ENLARGED_BELOW
-    return image.enlarged(ENLARGEMENT) if small else image
 
 
 def _shortened(text: str, limit: int = 600) -> str:
