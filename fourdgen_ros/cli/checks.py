@@ -221,17 +221,14 @@ def _module(name: str, found: str) -> Callable[[], str]:
 
 def _foundationpose() -> str:
     """Look for the checkout that the tracker's parameters name, without importing it."""
-    import yaml
-
-    from fourdgen_ros.core.paths import share_directory
+    from fourdgen_ros.tracker.backends import tracker_values
     from fourdgen_ros.tracker.foundationpose.process import check_checkout
 
-    path = share_directory() / 'config' / 'tracker.yaml'
-    values = yaml.safe_load(path.read_text(encoding='utf-8'))['/**/tracker']['ros__parameters']
+    values = tracker_values()
     if values['foundationpose_address']:
         return f'a worker at {values["foundationpose_address"]} (not asked)'
     if not values['foundationpose_path']:
-        raise NotThereError(f'no foundationpose_path in {path}')
+        raise NotThereError('no foundationpose_path in config/tracker.yaml')
     root, python = check_checkout(values['foundationpose_path'], values['foundationpose_python'])
     return f'{root} with its weights, {python} (not started)'
 

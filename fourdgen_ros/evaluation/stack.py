@@ -7,6 +7,7 @@ import importlib.metadata
 import platform
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from fourdgen_ros import __version__
 from fourdgen_ros.core.paths import share_directory
@@ -16,15 +17,19 @@ from fourdgen_ros.motion.embedded import EmbeddedPlanner
 from fourdgen_ros.motion.robot import RobotConfig
 from fourdgen_ros.sim.cameras import FIXED
 from fourdgen_ros.sim.cell import Cell
+from fourdgen_ros.tracker.backends import load_tracker, tracker_values
+from fourdgen_ros.tracker.base import Tracker
 from fourdgen_ros.tracker.embedded import EmbeddedTracker
 from fourdgen_ros.tracker.gripper_model import load_gripper
 
 _LIBRARIES = ('numpy', 'scipy', 'torch', 'diffusers', 'mujoco', 'mink', 'pin', 'roboplan-core')
 
 
-def build_tracker() -> EmbeddedTracker:
-    """The embedded tracker with the Panda hand."""
-    return EmbeddedTracker(load_gripper('panda_hand'))
+def build_tracker(parameters: Path | None = None) -> Tracker:
+    """The embedded tracker with the Panda hand, or that of a parameter file of the node."""
+    if parameters is None:
+        return EmbeddedTracker(load_gripper('panda_hand'))
+    return load_tracker(tracker_values(parameters))
 
 
 def build_road(task: str, generator: str, config: RoadConfig | None = None,

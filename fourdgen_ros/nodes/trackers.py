@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from fourdgen_ros.nodes.base import StageNode
 from fourdgen_ros.tracker.base import Tracker
-from fourdgen_ros.tracker.gripper_model import load_gripper
 
 BACKENDS = ('embedded', 'foundationpose', 'isaac_ros')
 
@@ -51,35 +50,15 @@ def make_tracker(node: StageNode) -> Tracker:
 
     Raises MissingDependencyError and TrackingError that say what is not there.
     """
-    gripper = load_gripper(node.value('gripper'))
-    backend = node.value('backend')
-    if backend == 'embedded':
-        from fourdgen_ros.tracker.embedded import EmbeddedTracker
+    from fourdgen_ros.tracker.backends import load_tracker, with_estimator
 
-        return EmbeddedTracker(gripper)
-    from fourdgen_ros.tracker.by_estimator import EstimatorTracker
-    from fourdgen_ros.tracker.estimator import gripper_object
-    from fourdgen_ros.tracker.fusion import FusionSettings
+    parameters = node.get_parameters_by_prefix('')
+    values = {name: parameter.value for name, parameter in parameters.items()}
+    if values['backend'] != 'isaac_ros':
+        return load_tracker(values)
+    from fourdgen_ros.nodes.isaac_poses import IsaacOptions, IsaacPoses
 
-    tracked = gripper_object(gripper, node.value('mesh_opening'))
-    if backend == 'foundationpose':
-        from fourdgen_ros.tracker.foundationpose.client import FoundationPose, FoundationPoseOptions
-
-        estimator = FoundationPose(tracked, FoundationPoseOptions(
-            path=node.value('foundationpose_path'), python=node.value('foundationpose_python'),
-            address=node.value('foundationpose_address'),
-            start_timeout=node.value('foundationpose_start_timeout'),
-            timeout=node.value('foundationpose_timeout'),
-            register_iterations=node.value('register_iterations'),
-            track_iterations=node.value('track_iterations')))
-    else:
-        from fourdgen_ros.nodes.isaac_poses import IsaacOptions, IsaacPoses
-
-        estimator = IsaacPoses(node, IsaacOptions(
-            namespace=node.value('isaac_namespace'), timeout=node.value('isaac_timeout'),
-            start_timeout=node.value('isaac_start_timeout'),
-            track_iterations=node.value('track_iterations'),
-            reliable=node.value('isaac_reliability') == 'reliable'))
-    return EstimatorTracker(gripper, tracked, estimator, fusion=FusionSettings(
-        speed=node.value('max_speed'), turn_rate=node.value('max_turn_rate'),
-        least_confidence=node.value('least_confidence')))
+    return with_estimator(values, lambda _: IsaacPoses(node, IsaacOptions(
+        namespace=values['isaac_namespace'], timeout=values['isaac_timeout'],
+        start_timeout=values['isaac_start_timeout'], track_iterations=values['track_iterations'],
+        reliable=values['isaac_reliability'] == 'reliable')))

@@ -94,8 +94,9 @@ class Clip:
             rotation_sigma=s.angular_acceleration * dt**2 + 0.02)
         trust = np.array([k.confidence for k in tracks])
         openings = filter_openings(np.array([k.opening for k in tracks]), trust)
+        times = dt * np.arange(future.frames, dtype=float)
         return GripperTrajectory(poses, np.clip(openings, *self.gripper.opening_range), trust,
-                                 np.arange(future.frames) * dt, future.frame_id, future.stamp)
+                                 times, future.frame_id, future.stamp)
 
 
 def prepare_clip(gripper: GripperModel, settings: TrackerSettings, future: Future,
