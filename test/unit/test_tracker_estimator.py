@@ -286,10 +286,13 @@ def test_a_view_without_the_gripper_is_not_asked(clip) -> None:
     assert errors(result, clip)[:, 0].max() < 8.0
 
 
-@pytest.mark.parametrize('change', [gone, elsewhere], ids=lambda f: f.__name__)
-def test_a_lost_gripper_is_found_again_by_its_mask(clip, change) -> None:
+@pytest.mark.parametrize(('change', 'settings'), [
+    pytest.param(gone, {}, id='gone'),
+    pytest.param(elsewhere, {'least_confidence': 0.0}, id='jump'),  # by the jump test alone
+    pytest.param(drifted, {'speed': 10.0}, id='drift')])  # by our score alone
+def test_a_lost_gripper_is_found_again_by_its_mask(clip, change, settings) -> None:
     estimator = NoisyTruth(clip, in_all('track', [3], change))
-    result = follow(clip, estimator)
+    result = follow(clip, estimator, **settings)
     assert [call for call in estimator.calls if call[0] == 'register'] == [
         ('register', 0, 3), ('register', 1, 3)]
     assert errors(result, clip)[:, 0].max() < 6.0
@@ -306,10 +309,11 @@ def test_a_frame_in_which_nothing_is_found_has_no_confidence_and_is_bridged(clip
 
 
 def test_half_turns_of_an_estimator_do_not_turn_the_track(clip) -> None:
-    failures = {('track', 0, t): flipped for t in (1, 2, 5)} | {('track', 1, 4): flipped}
-    result = follow(clip, NoisyTruth(clip, failures))
+    estimator = NoisyTruth(clip, {('track', 0, 1): flipped} | in_all('track', [2, 5], flipped))
+    result = follow(clip, estimator)
     assert errors(result, clip)[:, 1].max() < 2.5
     assert result.confidence.min() > 0.7
+    assert not [call for call in estimator.calls if call[0] == 'register']
 
 
 def test_frame_zero_is_the_kinematics_where_the_estimator_says_nothing(clip) -> None:
