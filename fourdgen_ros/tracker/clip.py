@@ -79,7 +79,8 @@ class Clip:
         s, pose = self.settings, self.first_pose
         kinematics = np.diag(np.repeat(np.array(s.first_pose_sigma) ** -2.0, 3))
         seen = s.independence * confidence * fit.information
-        step = np.linalg.solve(seen + kinematics, seen @ se3.log(se3.inverse(pose) @ fit.pose))
+        pull = seen @ se3.log(se3.inverse(pose) @ fit.pose)
+        step = np.asarray(np.linalg.solve(seen + kinematics, pull), np.float64)
         opening = self.first_opening
         if not self.opening_known:
             opening = measure_opening(self.gripper, self.frames[0], fit.pose, opening)

@@ -85,7 +85,8 @@ def mean_pose(poses: list[Array], information: list[Array]) -> Array:
     for _ in range(ITERATIONS):
         pull = sum(w @ se3.log(se3.inverse(mean) @ T)
                    for T, w in zip(poses, information, strict=True))
-        mean = mean @ se3.exp(np.linalg.solve(total, pull))
+        step = np.asarray(np.linalg.solve(total, pull), np.float64)
+        mean = mean @ se3.exp(step)
     return mean
 
 

@@ -52,7 +52,7 @@ def test_the_worker_is_one_file_in_the_syntax_of_python_3_8() -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(kind=st.text('abc', min_size=1, max_size=9), fields=FIELDS, arrays=ARRAYS)
 def test_what_is_sent_is_received(pair, kind, fields, arrays) -> None:
-    wire.send(pair[0], kind, fields, **arrays)
+    wire.send(pair[0], wire.Message(kind, fields, arrays))
     message = wire.receive(pair[1])
     assert (message.kind, message.fields) == (kind, fields)
     assert list(message.arrays) == list(arrays)
@@ -68,7 +68,7 @@ def test_what_is_sent_is_received(pair, kind, fields, arrays) -> None:
 def test_a_message_that_breaks_off_or_is_rubbish_is_never_taken_for_one(cut, noise) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        wire.send(ours, 'track', {'iterations': 2}, K=np.eye(3))
+        wire.send(ours, wire.Message('track', {'iterations': 2}, {'K': np.eye(3)}))
         whole = theirs.recv(1 << 16)
     ours, theirs = socket.socketpair()
     with theirs:
@@ -79,7 +79,7 @@ def test_a_message_that_breaks_off_or_is_rubbish_is_never_taken_for_one(cut, noi
 
 
 def test_another_version_is_refused_by_name(pair) -> None:
-    wire.send(pair[0], 'hello', version=wire.VERSION + 1)
+    wire.send(pair[0], wire.Message('hello'), version=wire.VERSION + 1)
     with pytest.raises(wire.ProtocolError, match=rf'version {wire.VERSION + 1}.*version '
                                                  rf'{wire.VERSION}'):
         wire.receive(pair[1])
@@ -96,7 +96,7 @@ def test_no_memory_is_taken_for_a_size_that_is_only_claimed(pair) -> None:
     with pytest.raises(wire.ProtocolError, match='at most'):
         wire.receive(pair[1])
     with pytest.raises(wire.ProtocolError, match='at most'):
-        wire.send(pair[0], 'x' * wire.MAX_HEADER)
+        wire.send(pair[0], wire.Message('x' * wire.MAX_HEADER))
 
 
 @pytest.mark.parametrize('header', [
@@ -112,7 +112,7 @@ def test_headers_that_do_not_fit_the_body(pair, header) -> None:
 
 def test_arrays_of_objects_are_not_sent(pair) -> None:
     with pytest.raises(wire.ProtocolError, match='object'):
-        wire.send(pair[0], 'a', x=np.array([None]))
+        wire.send(pair[0], wire.Message('a', arrays={'x': np.array([None])}))
 
 
 class NoEstimator:
@@ -128,15 +128,15 @@ class NoEstimator:
 def test_a_failure_is_answered_and_does_not_end_the_worker(pair) -> None:
     thread = threading.Thread(target=wire.serve, args=(pair[1], NoEstimator(), '/checkout'))
     thread.start()
-    wire.send(pair[0], 'mesh')
+    wire.send(pair[0], wire.Message('mesh'))
     answer = wire.receive(pair[0])
     assert (answer.kind, answer.fields['message']) == ('error', 'RuntimeError: CUDA out of memory')
     assert 'Traceback' in answer.fields['details']
-    wire.send(pair[0], 'dance')
+    wire.send(pair[0], wire.Message('dance'))
     assert "unknown message 'dance'" in wire.receive(pair[0]).fields['message']
-    wire.send(pair[0], 'hello')
+    wire.send(pair[0], wire.Message('hello'))
     assert wire.receive(pair[0]).kind == 'ready'
-    wire.send(pair[0], 'hello', version=99)
+    wire.send(pair[0], wire.Message('hello'), version=99)
     assert 'version 99' in wire.receive(pair[0]).fields['message']
     thread.join(timeout=5.0)
     assert not thread.is_alive()

@@ -59,13 +59,14 @@ class FoundationPose:
             self._connection = self._process.connection
         try:
             # A checkout that cannot be loaded answers with an error, too.
-            self._ask('the start', wire.Message('hello', {}, {}), options.start_timeout,
+            self._ask('the start', wire.Message('hello'), options.start_timeout,
                       MissingDependencyError, GUIDE)
-            self._ask('the mesh', wire.Message('mesh', {}, {
+            mesh: dict[str, NDArray] = {
                 'vertices': np.asarray(gripper.mesh.vertices, np.float64),
                 'faces': np.asarray(gripper.mesh.faces, np.int32),
-                'symmetries': gripper.symmetries}), options.start_timeout,
-                MissingDependencyError, GUIDE)
+                'symmetries': gripper.symmetries}
+            self._ask('the mesh', wire.Message('mesh', arrays=mesh), options.start_timeout,
+                      MissingDependencyError, GUIDE)
         except Exception:
             self.close()
             raise
@@ -91,7 +92,8 @@ class FoundationPose:
 
     def _pose(self, kind: str, iterations: int, image: ObjectImage,
               others: dict[str, NDArray]) -> Array | None:
-        arrays = {'rgb': image.rgb, 'depth': image.depth, 'K': image.K, **others}
+        arrays: dict[str, NDArray] = {'rgb': image.rgb, 'depth': image.depth, 'K': image.K,
+                                      **others}
         question = wire.Message(kind, {'iterations': iterations}, arrays)
         answer = self._ask(f'{kind} in {image.camera}', question, self._options.timeout,
                            TrackingError, '')
@@ -109,7 +111,7 @@ class FoundationPose:
         with self._lock:
             try:
                 self._connection.settimeout(timeout)
-                wire.send(self._connection, question.kind, question.fields, **question.arrays)
+                wire.send(self._connection, question)
                 answer = wire.receive(self._connection)
             except TimeoutError as error:
                 # A late answer would be taken for that to the next question.

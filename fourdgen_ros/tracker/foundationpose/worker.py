@@ -57,21 +57,20 @@ class Message(NamedTuple):
     """`kind`, JSON `fields` and named arrays."""
 
     kind: str
-    fields: dict[str, Any]
-    arrays: dict[str, np.ndarray]
+    fields: dict[str, Any] = {}  # noqa: RUF012 - nobody changes them
+    arrays: dict[str, np.ndarray] = {}  # noqa: RUF012
 
 
-def send(connection: socket.socket, kind: str, fields: dict[str, Any] = {},  # noqa: B006
-         version: int = VERSION, **arrays: np.ndarray) -> None:
+def send(connection: socket.socket, message: Message, version: int = VERSION) -> None:
     """Send one message. Raises ProtocolError when it is too large or of a type without a name."""
     blocks, described = [], []
-    for name, array in arrays.items():
+    for name, array in message.arrays.items():
         array = np.ascontiguousarray(array, array.dtype.newbyteorder('<'))
         if array.dtype.str not in DTYPES:
             raise ProtocolError(f'array {name} is {array.dtype}')
         blocks.append(array.tobytes())
         described.append([name, array.dtype.str, list(array.shape)])
-    header = json.dumps([kind, fields, described]).encode()
+    header = json.dumps([message.kind, message.fields, described]).encode()
     size = sum(len(block) for block in blocks)
     _check_size(len(header), size)
     connection.sendall(PREFIX.pack(MAGIC, version, len(header), size) + header)
@@ -218,20 +217,20 @@ def answer(estimator: Estimator, question: Message, checkout: str) -> Message:
     if kind == 'hello':
         estimator.forget()
         return Message('ready', {'python': platform.python_version(),
-                                 'foundationpose': checkout}, {})
+                                 'foundationpose': checkout})
     if kind == 'mesh':
         estimator.mesh(**arrays)
-        return Message('done', {}, {})
+        return Message('done')
     if kind in ('register', 'track'):
         pose = getattr(estimator, kind)(iterations=fields.get('iterations'), **arrays)
         return Message('pose', {'found': pose is not None}, {} if pose is None else {'pose': pose})
     raise ProtocolError(f'unknown message {kind!r}')
 
 
-def failure(error: BaseException) -> dict[str, str]:
-    """Fields of the answer `error`."""
-    return {'message': f'{type(error).__name__}: {error}',
-            'details': traceback.format_exc()[-4000:]}
+def failure(error: BaseException) -> Message:
+    """The answer to what has failed."""
+    return Message('error', {'message': f'{type(error).__name__}: {error}',
+                             'details': traceback.format_exc()[-4000:]})
 
 
 def serve(connection: socket.socket, estimator: Estimator, checkout: str) -> None:
@@ -241,13 +240,13 @@ def serve(connection: socket.socket, estimator: Estimator, checkout: str) -> Non
             try:
                 question = receive(connection)
             except ProtocolError as error:
-                send(connection, 'error', failure(error))
+                send(connection, failure(error))
                 return  # where the next message would begin is not known any more
             try:
-                kind, fields, arrays = answer(estimator, question, checkout)
+                reply = answer(estimator, question, checkout)
             except Exception as error:
-                kind, fields, arrays = 'error', failure(error), {}
-            send(connection, kind, fields, **arrays)
+                reply = failure(error)
+            send(connection, reply)
     except (EOFError, OSError):
         return  # the client has gone
 
@@ -271,7 +270,7 @@ def main() -> int:
         except Exception as error:
             traceback.print_exc()
             if connection is not None:
-                send(connection, 'error', failure(error))
+                send(connection, failure(error))
             return 1
         if connection is not None:
             serve(connection, estimator, checkout)
