@@ -86,7 +86,7 @@ class EstimatorTracker:
             seen = max(i for i, track in enumerate(tracks) if i == 0 or track.confidence > 0.0)
             anchor, seconds = tracks[seen].pose, (t - seen) * clip.future.dt
             moved_by = shift(clip.frames[seen], views)
-            starts = likely_poses(g, views, last.pose, onward, moved_by)
+            starts = likely_poses(g, views, anchor, onward, moved_by)
             scores = Scorer(*g.surface(last.opening), views)(starts)
             start = starts[int(np.argmax(scores))]
             found = self._tracked(clip, t, start, anchor, seconds, last.opening)
