@@ -100,7 +100,7 @@ class TransformTree:
             down = up_source[:up_source.index(common)]
             back = up_target[:up_target.index(common)]
             moving = [c for c in (*down, *back) if not self._edges[c].static]
-            if max_age_s is not None:
+            if max_age_s is not None and now_ns is not None:
                 self._check_age(moving, max_age_s, now_ns)
             if stamp_ns is None:
                 stamp = min((self._edges[c].stamps[-1] for c in moving), default=0)
@@ -108,6 +108,18 @@ class TransformTree:
                 stamp = stamp_ns
             self._check_range(moving, stamp)
             return se3.inverse(self._compose(back, stamp)) @ self._compose(down, stamp)
+
+    def span(self, target: str, source: str) -> tuple[int, int] | None:
+        """First and last stamp (ns) at which `lookup` knows the transform; None when all links are
+        static. Raises TransformError when the frames are not connected."""
+        self.lookup(target, source)
+        with self._lock:
+            up_source, up_target = self._chain(source), self._chain(target)
+            edges = [self._edges[c] for c in {*up_source} ^ {*up_target}]
+            moving = [e.stamps for e in edges if not e.static]
+        if not moving:
+            return None
+        return max(s[0] for s in moving), min(s[-1] for s in moving)
 
     def _frames(self) -> tuple[str, ...]:
         return tuple(sorted({*self._edges, *(e.parent for e in self._edges.values())}))

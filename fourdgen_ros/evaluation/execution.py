@@ -73,4 +73,5 @@ def _grip(cell: Cell, command: GripperCommand, observe: Callable[[], None]) -> N
                 return
             before = now
     raise ExecutionError('gripper', expected=f'at rest after {_GRIPPER_LIMIT} s',
-                         got=f'still moving at opening {1e3 * before:.1f} mm')
+                         got=f'still moving at opening {1e3 * before:.1f} mm',
+                         hint='Something moves between the fingers: look at the scene.')

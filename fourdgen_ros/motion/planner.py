@@ -95,7 +95,8 @@ class TrajectoryPlanner:
         n = len(trajectory.poses)
         if frames is not None and not 2 <= frames <= n:
             raise InputError('frames to follow', expected=f'2 to {n}, or none for all',
-                             got=str(frames))
+                             got=str(frames),
+                             hint='Frame 0 is the present; the task loop has it as `frames`.')
         with self._lock:
             return self._plan(trajectory, np.asarray(joints, float), float(opening),
                               n if frames is None else frames, now_ns,
@@ -231,8 +232,8 @@ class TrajectoryPlanner:
                                  timed.fraction * float(leg.times[-1] - leg.times[0]))
         velocity, acceleration, _ = timing.derivatives(positions, dt)
         acceleration[[0, -1]] = 0.0
-        segment = JointTrajectory(robot.joints, dt * np.arange(len(positions)), positions,
-                                  velocity, acceleration)
+        times = dt * np.arange(len(positions), dtype=float)
+        segment = JointTrajectory(robot.joints, times, positions, velocity, acceleration)
         tcp = self._kinematics.fk_path(positions)
         followed = waypoints[knots[knots <= reached]]
         safety.check_motion(log, segment, joints, tcp, followed, robot, limits)

@@ -93,7 +93,8 @@ class Controllers:
             raise ExecutionError(
                 f'arm controller {self._arm.name!r} failed with code {result.error_code} '
                 f'({_fjt_code(result.error_code)}), goal status {running.status}',
-                got=result.error_string)
+                got=result.error_string,
+                hint='See the log of the controller. Is the arm ready, and nothing in the way?')
 
     def _run_move_group(self, client: SafeActionClient, trajectory: JointTrajectoryMsg,
                         limit: float, interrupted: Callable[[], bool]) -> None:
@@ -122,7 +123,8 @@ class Controllers:
         if not running.succeeded and not (result.stalled or result.reached_goal):
             raise ExecutionError(
                 f'gripper controller {self._gripper.name!r} failed, goal status {running.status}',
-                got='neither at the goal nor stalled')
+                got='neither at the goal nor stalled',
+                hint='Is the gripper switched on, homed, and its controller active?')
 
     def _finish(self, client: SafeActionClient, goal: Any, limit: float,
                 interrupted: Callable[[], bool]) -> RunningGoal:

@@ -85,8 +85,8 @@ class TaskLoopNode(StageNode):
         limit = limit if limit > 0 else self.value('max_segments')
         timings: list[dict[str, Any]] = []
         seed = goal.request.seed
-        self._require_servers(goal)
         try:
+            self._require_servers(goal)
             while not self._done(goal, result.segments):
                 if result.segments >= limit:
                     reason = 'the task is not done' if self._check is not None else (

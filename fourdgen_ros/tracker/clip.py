@@ -106,7 +106,7 @@ def prepare_clip(gripper: GripperModel, settings: TrackerSettings, future: Futur
 
     Raises `InputError` and `TrackingError` as `fourdgen_ros.tracker.base.Tracker` says.
     """
-    first_pose = _checked_pose(first_pose)
+    first_pose = checked_pose(first_pose)
     opening = _checked_opening(gripper, first_opening)
     cameras = clip_cameras(future)
     frames = [[frame_view(c, future.points[i, t], future.valid[i, t], future.gripper[i, t])
@@ -128,7 +128,8 @@ def _clipped(gripper: GripperModel, opening: float) -> float:
     return float(np.clip(opening, *gripper.opening_range))
 
 
-def _checked_pose(pose: NDArray) -> Array:
+def checked_pose(pose: NDArray) -> Array:
+    """A first pose as floats; InputError unless it is a rigid (4, 4) transform."""
     pose = np.asarray(pose, float)
     if not se3.is_rigid(pose) or pose.ndim != 2:
         raise InputError('first pose', expected='a rigid (4, 4) transform T_ref_tcp',

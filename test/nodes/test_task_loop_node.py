@@ -206,6 +206,7 @@ def test_a_stage_that_does_not_run(loop: Any, graph: Graph) -> None:
     result = run(graph)
     assert result.error_code == Result.TRACKING
     assert "no action server 'track_gripper'; start its node" in result.error_msg
+    assert result.timing_json == '[]'
     assert stages.calls == []
 
 
