@@ -68,12 +68,15 @@ def save_curve(runs: Sequence[Run], closed: Sequence[Closed], measure: str, file
     """One picture: the runs on a logarithmic axis to the left, success with Wilson intervals to the
     right. The folder is made."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
 
     figure = Figure(figsize=(6.4, 3.8), layout='constrained')
     left = figure.subplots()
     for run in runs:
         left.plot(run.samples, run.values, marker='.', label=run.name)
     left.set_yscale('log')
+    for set_form in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter):
+        set_form(StrMethodFormatter('{x:g}'))
     left.set_xlabel('samples seen')
     left.set_ylabel(f'validation: {measure}')
     if runs:
@@ -86,6 +89,6 @@ def save_curve(runs: Sequence[Run], closed: Sequence[Closed], measure: str, file
         right.errorbar([c.samples for c in points], rates, np.abs(bounds - rates), color='black',
                        marker='o', capsize=4)
         right.set_ylim(0.0, 1.02)
-        right.set_ylabel('success, Wilson 95 %')
+        right.set_ylabel('success (black), Wilson 95 %')
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=120)
