@@ -19,7 +19,7 @@ GROUPS = {
     'look': ('generate', 'report'),
     'data and training': ('recover', 'data', 'collect', 'train', 'convert'),
     'measure': ('rollout', 'evaluate', 'curve'),
-    'robot': ('calibrate-check',),
+    'robot': ('calibrate-check', 'mesh'),
     'shell': ('completion',),
 }
 VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)

@@ -209,7 +209,7 @@ def _libraries(*names: str, distribution: dict[str, str] | None = None) -> Calla
 
 
 def _module(name: str, found: str) -> Callable[[], str]:
-    """Look for a module without importing it (FoundationPose and moveit_py change global state)."""
+    """Look for a module without importing it (moveit_py changes global state)."""
 
     def probe() -> str:
         if importlib.util.find_spec(name) is None:
@@ -217,6 +217,20 @@ def _module(name: str, found: str) -> Callable[[], str]:
         return found
 
     return probe
+
+
+def _foundationpose() -> str:
+    """Look for the checkout that the tracker's parameters name, without importing it."""
+    from fourdgen_ros.tracker.backends import tracker_values
+    from fourdgen_ros.tracker.foundationpose.process import check_checkout
+
+    values = tracker_values()
+    if values['foundationpose_address']:
+        return f'a worker at {values["foundationpose_address"]} (not asked)'
+    if not values['foundationpose_path']:
+        raise NotThereError('no foundationpose_path in config/tracker.yaml')
+    root, python = check_checkout(values['foundationpose_path'], values['foundationpose_python'])
+    return f'{root} with its weights, {python} (not started)'
 
 
 CHECKS = (
@@ -244,6 +258,7 @@ CHECKS = (
     Check('MoveIt', _module('moveit', 'moveit_py'),
           'Only for planning with MoveIt on the robot: `sudo apt-get install ros-jazzy-moveit-py`.',
           optional=True),
-    Check('FoundationPose', _module('estimater', 'on the Python path'),
-          'Not needed; the embedded tracker is used.', optional=True),
+    Check('FoundationPose', _foundationpose,
+          'Not needed; the embedded tracker is used. See docs/foundationpose.md.',
+          optional=True),
 )

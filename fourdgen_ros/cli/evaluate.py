@@ -26,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_batch(parser, '0:10')
     parser.add_argument('--rollouts', type=options.seed_range, default=(), metavar='A:B',
                         help='with --out: seeds of the closed loop (none)')
+    parser.add_argument('--tracker', type=Path, metavar='FILE',
+                        help='without --out: parameter file of the node `tracker`, to measure '
+                             'FoundationPose (the embedded tracker)')
     parser.add_argument('--out', type=Path, metavar='DIR',
                         help='folder for results.json, results.md, plots and all reports')
     options.add_json(parser, 'all measures')
@@ -43,6 +46,9 @@ def run(args: argparse.Namespace) -> int:
     for generator in args.generator:
         model_folder(generator)
     if args.out is not None:
+        if args.tracker is not None:
+            raise InputError('--tracker', expected='--json F for its report', got='--out',
+                             hint='The table of --out is that of the embedded tracker.')
         return _compare(args)
     if len(args.task) > 1 or len(args.generator) > 1 or args.rollouts:
         raise InputError('--out', expected='a folder for the table', got='none',
@@ -81,7 +87,7 @@ def _single(args: argparse.Namespace) -> int:
     with options.progress_bar() as bar:
         line = bar.add_task(f'evaluate {generator}', total=len(args.seeds), note='')
         report = evaluate(task, generator, args.seeds, Batch(args.workers, args.ray, args.json),
-                          camera_set=args.cameras,
+                          camera_set=args.cameras, tracker=args.tracker,
                           on_result=lambda row: bar.update(line, advance=1))
     if args.json is not None:
         options.write_json(args.json, report | {'command': ['fourdgen', *sys.argv[1:]]})

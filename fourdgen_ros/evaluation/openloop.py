@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -156,24 +157,29 @@ def _mean(values: Iterable[float]) -> float:
     return float(np.mean(finite)) if finite else float('nan')
 
 
-def _build(task: str, generator: str, camera_set: str) -> Callable[[int], dict]:
+def _build(task: str, generator: str, camera_set: str,
+           tracker: Path | None) -> Callable[[int], dict]:
     limit_threads(generator)
     cell = Cell(task, camera_set=camera_set)
     imagine = load_generator(generator, cell.state)
-    loop = OpenLoop(cell, imagine, build_tracker(cell, imagine))
+    loop = OpenLoop(cell, imagine, build_tracker(cell, imagine, tracker))
     return lambda seed: {'seed': seed, 'starts': loop.run(seed)}
 
 
 def evaluate(task: str, generator: str, seeds: Iterable[int], batch: Batch | None = None, *,
-             camera_set: str = FIXED,
+             camera_set: str = FIXED, tracker: Path | None = None,
              on_result: Callable[[dict], None] = lambda row: None) -> dict:
     """Futures of a generator on expert episodes of all seeds, see `Batch`.
+
+    `tracker` is a parameter file of the node `tracker`, None for the embedded one.
 
     `tcp_mm` and the like: tracked generated futures against the truth; `true_...`: the same measure
     on true futures, that is the tracker alone.
     """
     what = {'task': task, 'generator': generator, 'weights': fingerprint(generator),
             'camera_set': camera_set}
+    if tracker is not None:
+        what['tracker'] = str(tracker)
 
     def report(rows: list[dict]) -> dict:
         starts = [start for row in rows for start in row['starts']]
@@ -181,8 +187,8 @@ def evaluate(task: str, generator: str, seeds: Iterable[int], batch: Batch | Non
                 'futures': starts}
 
     batch = Batch() if batch is None else batch
-    return batch.run(_build, (task, generator, camera_set), seeds, {'evaluate': what}, report,
-                     on_result)
+    return batch.run(_build, (task, generator, camera_set, tracker), seeds, {'evaluate': what},
+                     report, on_result)
 
 
 PER_FRAME = ('tcp_mm', 'tcp_deg', 'opening_mm')

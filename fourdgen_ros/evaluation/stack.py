@@ -8,6 +8,7 @@ import platform
 import sys
 from collections.abc import Callable
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +31,7 @@ from fourdgen_ros.motion.robot import RobotConfig
 from fourdgen_ros.policy.client import PolicyClient
 from fourdgen_ros.sim.cameras import FIXED
 from fourdgen_ros.sim.cell import Cell
+from fourdgen_ros.tracker.backends import load_tracker, tracker_values
 from fourdgen_ros.tracker.embedded import EmbeddedTracker
 from fourdgen_ros.tracker.gripper_model import load_gripper
 from fourdgen_ros.tracker.silhouette import SilhouetteTracker
@@ -43,9 +45,12 @@ _LIBRARIES = ('numpy', 'scipy', 'torch', 'diffusers', 'mujoco', 'mink', 'pin', '
 _WRIST_POINTS = 2000  # 4 mm apart
 
 
-def build_tracker(cell: Cell, generator: Generator) -> Tracker:
+def build_tracker(cell: Cell, generator: Generator, parameters: Path | None = None) -> Tracker:
     """The embedded tracker with the Panda hand; for a generator without depth that of silhouettes,
-    which is told where the cameras of `cell` stand."""
+    which is told where the cameras of `cell` stand; with `parameters`, a parameter file of the node
+    `tracker`, the one that it names."""
+    if parameters is not None:
+        return load_tracker(tracker_values(parameters))
     gripper = load_gripper('panda_hand')
     if generator.name in RGB_ONLY:
         return SilhouetteTracker(

@@ -26,6 +26,7 @@ from fourdgen_ros.nodes.base import run_node
 from fourdgen_ros.nodes.lifecycle import ManagedNode
 from fourdgen_ros.nodes.qos import LATCHED, SENSOR, qos_events
 from fourdgen_ros.nodes.tf import Transforms
+from fourdgen_ros.nodes.trackers import declare_tracking, make_tracker
 from fourdgen_ros.tracker.base import Tracker
 
 Result = TrackGripper.Result
@@ -52,7 +53,7 @@ class TrackerNode(ManagedNode):
         self.parameter('low_confidence', 0.2, 'a track whose confidence falls below this is a '
                                               'warning in /diagnostics', low=0.0, high=1.0,
                        dynamic=True)
-        self.parameter('gripper', 'panda_hand', 'gripper model: a folder of assets/grippers')
+        declare_tracking(self)
         self._given = tracker
         self._tracker: Tracker | None = None
         self._lock = threading.Lock()
@@ -66,12 +67,11 @@ class TrackerNode(ManagedNode):
             self._confidence, self.value('low_confidence'), len(self._futures), self._latencies)})
 
     def configure(self) -> None:
-        """Read the robot, load the gripper model."""
+        """Read the robot, load the gripper model, start the tracker's process if it has one."""
         self._worker = Worker()
         self._robot = RobotConfig.named(self.value('robot'))
         self._base_frame, self._tcp_frame = self._robot.base_link, self._robot.tcp_link
-        self._tracker = (
-            self._given if self._given is not None else _embedded(self.value('gripper')))
+        self._tracker = self._given if self._given is not None else make_tracker(self)
 
     def activate(self) -> None:
         """Listen to futures, transforms and joint states."""
@@ -89,9 +89,11 @@ class TrackerNode(ManagedNode):
                                  event_callbacks=qos_events(self, '/joint_states'))
 
     def cleanup(self) -> None:
-        """Forget the model; a stage that computes runs on unseen."""
+        """Forget the model, end the tracker's process; a stage that computes runs on unseen."""
         self._worker.close()
-        self._tracker = None
+        tracker, self._tracker = self._tracker, None
+        if tracker is not None and tracker is not self._given:
+            tracker.close()
 
     def _on_future(self, message: GeneratedFuture) -> None:
         with self._lock:
@@ -166,13 +168,6 @@ class TrackerNode(ManagedNode):
             return None
         i = bisect.bisect_left(openings, stamp, key=lambda o: o[0])
         return min(openings[max(0, i - 1):i + 1], key=lambda o: abs(o[0] - stamp))[1]
-
-
-def _embedded(gripper: str) -> Tracker:
-    from fourdgen_ros.tracker.embedded import EmbeddedTracker
-    from fourdgen_ros.tracker.gripper_model import load_gripper
-
-    return EmbeddedTracker(load_gripper(gripper))
 
 
 def main() -> int:

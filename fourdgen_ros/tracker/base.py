@@ -23,3 +23,7 @@ class Tracker(Protocol):
         the clip cannot be used at all and `InputError` when an argument is malformed.
         """
         ...
+
+    def close(self) -> None:
+        """End what the tracker has started; it is of no use any more."""
+        ...

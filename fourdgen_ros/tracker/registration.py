@@ -120,10 +120,23 @@ def refine(model: GripperModel, opening: float, views: list[FrameView], pose: Ar
                 break
     U, _, Vt = np.linalg.svd(T[:3, :3])
     T = se3.make(U @ Vt, T[:3, 3])
+    return Fit(T, normal.H / spread**2, spread, _agreement(matchers, views, T))
+
+
+def assess(model: GripperModel, opening: float, views: list[FrameView], pose: Array) -> Fit:
+    """How well T_ref_tcp (4, 4) fits where it is, wherever it comes from."""
+    points, normals = model.surface(opening)
+    stage, normal = LAST[-1], _Normal()
+    matchers = [_Matcher(model, opening, points, normals, v, stage) for v in views]
+    spreads = [m.collect(pose, normal, fresh=True) for m in matchers]
+    spread = float(np.mean([s for s in spreads if s is not None] or [stage.gate]))
+    return Fit(pose, normal.H / spread**2, spread, _agreement(matchers, views, pose))
+
+
+def _agreement(matchers: list[_Matcher], views: list[FrameView], T: Array) -> float:
     total = sum(v.pixels for v in views)
-    agreement = sum(m.agreement(T) * v.pixels / total for m, v in zip(matchers, views, strict=True)
-                    if v.pixels > 0)
-    return Fit(T, normal.H / spread**2, spread, agreement)
+    return sum(m.agreement(T) * v.pixels / total for m, v in zip(matchers, views, strict=True)
+               if v.pixels > 0)
 
 
 def _hidden(view: FrameView, Y: Array) -> NDArray[np.bool_]:

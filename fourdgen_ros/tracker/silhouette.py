@@ -17,13 +17,8 @@ from numpy.typing import NDArray
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError, TrackingError
 from fourdgen_ros.core.types import Future, GripperTrajectory
-from fourdgen_ros.tracker.embedded import (
-    DOUBTFUL,
-    MIN_PIXELS,
-    TURN,
-    TrackerSettings,
-    checked_pose,
-)
+from fourdgen_ros.tracker.clip import MIN_PIXELS, TrackerSettings, checked_pose
+from fourdgen_ros.tracker.embedded import DOUBTFUL, TURN
 from fourdgen_ros.tracker.frames import (
     NEAR,
     Camera,
@@ -96,6 +91,9 @@ class SilhouetteTracker:
         return GripperTrajectory(smoothed, opening, confidence,
                                  dt * np.arange(future.frames, dtype=float), future.frame_id,
                                  future.stamp)
+
+    def close(self) -> None:
+        """See `fourdgen_ros.tracker.base.Tracker`; nothing was started."""
 
     def _cameras(self, future: Future) -> list[Camera]:
         known = self._camera_poses()

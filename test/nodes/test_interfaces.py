@@ -18,7 +18,8 @@ from fourdgen_ros.core.paths import share_directory
 from fourdgen_ros.motion.moveit import ERROR_CODES
 
 # Made by rosidl from the definitions of control_msgs 5.8.0, tf2_msgs 0.36.4 and moveit_msgs 2.6.0
-# (Jazzy). The hash of an action or service covers its parts and everything nested in them.
+# (Jazzy), and by rosbags from those of vision_msgs 4.1.1 and Isaac ROS 4.4. The hash of an action
+# or service covers its parts and everything nested in them, as that of a message does.
 UPSTREAM = {
     'tf2_msgs/msg/TFMessage':
         'RIHS01_e369d0f05a23ae52508854b66f6aa0437f3449d652e8cbf22d5abe85d020f087',
@@ -48,6 +49,10 @@ UPSTREAM = {
         'RIHS01_7ed7e96238b902174d985b0eb739ea08c95377e8e46a6a9014c22497faf79cd2',
     'moveit_msgs/srv/GetStateValidity':
         'RIHS01_e9fcd24ae0fd8c2f16d4afe397efaf03427d1f899fe91ecf6cb7f7f1c6ca8720',
+    'vision_msgs/msg/Detection3DArray':
+        'RIHS01_793f5eab9595ac1c0da07873cc859db42eae51f0ee76056db8562515d830e018',
+    'isaac_ros_tensor_list_interfaces/msg/TensorList':
+        'RIHS01_498b4418eed651d1eb843a154ac3dd6b7612b3fa851e1bd930f9f0c2e862cf6c',
 }
 FOLLOW_JOINT_TRAJECTORY_FEEDBACK_MESSAGE = (
     'RIHS01_80398fcb9674a79081a9906e2ccf0c804dd7cb15e22e362e606ee87186beab71')
