@@ -48,6 +48,7 @@ setup(
         'svd': requirements('svd'),
         'train': requirements('train'),
         'dev': requirements('dev'),
+        'docs': requirements('docs'),
     },
     entry_points={'console_scripts': ['fourdgen = fourdgen_ros.cli.__main__:main']},
 )

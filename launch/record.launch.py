@@ -50,7 +50,8 @@ def generate_launch_description() -> LaunchDescription:
         Node(package='fourdgen_ros', executable='recorder', name='recorder', output='screen',
              parameters=[os.path.join(config_dir, 'recorder.yaml'), params_file,
                          {'output_folder': output_folder, 'backend': backend}],
-             remappings=remappings, arguments=['--ros-args', '--log-level', log_level],
+             remappings=remappings,
+             arguments=['--ros-args', '--log-level', log_level, '--enclave', '/fourdgen/recorder'],
              sigterm_timeout='60'),  # an episode under way is finished first
     ])
 
