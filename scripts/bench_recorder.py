@@ -95,7 +95,7 @@ def publish(args: argparse.Namespace) -> int:
     json.dump({'sent': {p.topic_name: number for p, _, _ in streams}, 'late_s': latest,
                'cpu_s': usage.ru_utime + usage.ru_stime}, sys.stdout)
     sys.stdout.flush()
-    rclpy.shutdown()
+    rclpy.try_shutdown()
     return 0
 
 
@@ -157,7 +157,7 @@ def bench(args: argparse.Namespace) -> int:
                 process.terminate()
                 process.wait(60.0)
         shutil.rmtree(folder)
-        rclpy.shutdown()
+        rclpy.try_shutdown()
     sys.stdout.write(f'{json.dumps(figures, indent=2)}\n')
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
