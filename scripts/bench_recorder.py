@@ -90,10 +90,12 @@ def publish(args: argparse.Namespace) -> int:
         for publisher, message, header in streams:
             header.stamp.sec = number
             publisher.publish(message)
-    time.sleep(1.0)  # reliable: what was not acknowledged is sent again
+    time.sleep(4.0)  # what was not acknowledged is sent again at the next heartbeat, within 3 s
     usage = resource.getrusage(resource.RUSAGE_SELF)
     json.dump({'sent': {p.topic_name: number for p, _, _ in streams}, 'late_s': latest,
                'cpu_s': usage.ru_utime + usage.ru_stime}, sys.stdout)
+    sys.stdout.flush()
+    rclpy.try_shutdown()
     return 0
 
 
@@ -155,7 +157,7 @@ def bench(args: argparse.Namespace) -> int:
                 process.terminate()
                 process.wait(60.0)
         shutil.rmtree(folder)
-        rclpy.shutdown()
+        rclpy.try_shutdown()
     sys.stdout.write(f'{json.dumps(figures, indent=2)}\n')
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +191,8 @@ def _record(args: argparse.Namespace, recorder: subprocess.Popen,
     load = os.getloadavg()[0]
     sent, late, camera_cpu = {}, 0.0, 0.0
     for process in publishers:
-        told = json.loads(process.communicate(timeout=60.0)[0])
+        # The last line: Fast DDS writes its warnings to stdout too.
+        told = json.loads(process.communicate(timeout=60.0)[0].splitlines()[-1])
         sent.update(told['sent'])
         late, camera_cpu = max(late, told['late_s']), camera_cpu + told['cpu_s']
     stopped = call(StopEpisode, '/recorder/stop', StopEpisode.Request())
