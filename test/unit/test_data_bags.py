@@ -213,7 +213,7 @@ def test_a_truncated_bag_is_named(tmp_path: Path) -> None:
     file = next(bag.glob('*.mcap'))
     file.write_bytes(file.read_bytes()[:-4000])
     report = check(bag, topic_map(tmp_path / 'map.yaml'))
-    assert str(bag) in report.bad[0].what and 'ros2 bag reindex' in report.bad[0].next
+    assert str(bag) in report.bad[0].what and 'fourdgen recover' in report.bad[0].next
 
 
 def test_a_bag_without_metadata_is_named(tmp_path: Path) -> None:
