@@ -120,6 +120,13 @@ def test_a_failed_demonstration_is_kept_out(tmp_path: Path) -> None:
     assert 'outcome: failure' in problems(tmp_path, SHORT.but(notes={'outcome': 'failure'}))[0]
 
 
+def test_an_outcome_that_nobody_told_is_a_warning(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / 'bag', SHORT.but(notes={'outcome': 'unknown'}))
+    report = check(bag, topic_map(tmp_path / 'map.yaml'))
+    assert report.records.episode.outcome == 'success'
+    assert [f.verdict for f in report.findings if f.what == 'outcome'] == ['warning']
+
+
 def shifted(topic: str, first: int, last: int, ns: int, *, received: bool):
     """An edit that moves the stamps of some messages of a topic, with or without reception."""
     def edit(name: str, index: int, stamp: int, message) -> list:
