@@ -16,8 +16,8 @@ import yaml
 
 from fourdgen_ros.core.errors import InputError, MissingDependencyError
 
-REPAIR = ('A recorder that was killed leaves such bags: try `ros2 bag reindex`, or `mcap recover` '
-          'for a .mcap file.')
+REPAIR = ('A recorder that was killed leaves such bags: try `fourdgen recover`, or `ros2 bag '
+          'reindex`.')
 
 
 class Bag:

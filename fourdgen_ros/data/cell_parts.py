@@ -81,7 +81,7 @@ def state_series(scan: Scan, topics: TopicMap, found: list[Finding]) -> State | 
 
 
 def motion_findings(tcp: NDArray[np.float64], opening: NDArray[np.float64],
-                     topics: TopicMap) -> list[Finding]:
+                    topics: TopicMap) -> list[Finding]:
     """Lines about the path (T, 4, 4) of the TCP and the opening (T,) in m."""
     length = float(np.linalg.norm(np.diff(tcp[:, :3, 3], axis=0), axis=1).sum())
     low, high = float(opening.min()), float(opening.max())

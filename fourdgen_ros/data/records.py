@@ -90,11 +90,19 @@ def pictures(bag: Bag, topics: TopicMap, records: Records) -> Iterator[Picture]:
 def _label_findings(scan: Scan, topics: TopicMap) -> list[Finding]:
     task = scan.notes.get('task') or topics.task
     text = scan.notes.get('text') or topics.text
-    outcome = scan.notes.get('outcome') or 'success'
+    outcome, labelled = _outcome(scan)
     return [judged('task', repr(task or text), bad=not (task or text),
                    next=f'Give task or text in {topics.path}.'),
-            judged('outcome', outcome, bad=outcome not in topics.outcomes,
-                   next=f'Kept out by outcomes in {topics.path}.')]
+            judged('outcome', outcome if labelled else f'not labelled, taken for {outcome}',
+                   bad=outcome not in topics.outcomes, warning=not labelled,
+                   next=f'Kept out by outcomes in {topics.path}.' if labelled else
+                        'Label episodes, so that failures are left out.')]
+
+
+def _outcome(scan: Scan) -> tuple[str, bool]:
+    """How the episode ended, and whether somebody said so; the recorder notes 'unknown' if not."""
+    noted = scan.notes.get('outcome', 'unknown')
+    return ('success', False) if noted in ('', 'unknown') else (noted, True)
 
 
 def _records(scan: Scan, topics: TopicMap) -> tuple[list[Finding], Records | None]:
@@ -197,7 +205,7 @@ def _episode(scan: Scan, topics: TopicMap,
     text = scan.notes.get('text') or topics.text
     return Episode(
         source=scan.name, task=task or text, text=text or task,
-        outcome=scan.notes.get('outcome') or 'success', fps=topics.fps,
+        outcome=_outcome(scan)[0], fps=topics.fps,
         cameras=tuple(model for model, _ in cameras), stamps=taken,
         K=np.stack([K for _, K in cameras]), T_base_camera=np.stack(poses, axis=1), tcp=tcp,
         opening=opening, joints=joints, joint_names=topics.joint_names)

@@ -120,6 +120,13 @@ def test_a_failed_demonstration_is_kept_out(tmp_path: Path) -> None:
     assert 'outcome: failure' in problems(tmp_path, SHORT.but(notes={'outcome': 'failure'}))[0]
 
 
+def test_an_outcome_that_nobody_told_is_a_warning(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / 'bag', SHORT.but(notes={'outcome': 'unknown'}))
+    report = check(bag, topic_map(tmp_path / 'map.yaml'))
+    assert report.records.episode.outcome == 'success'
+    assert [f.verdict for f in report.findings if f.what == 'outcome'] == ['warning']
+
+
 def shifted(topic: str, first: int, last: int, ns: int, *, received: bool):
     """An edit that moves the stamps of some messages of a topic, with or without reception."""
     def edit(name: str, index: int, stamp: int, message) -> list:
@@ -213,7 +220,7 @@ def test_a_truncated_bag_is_named(tmp_path: Path) -> None:
     file = next(bag.glob('*.mcap'))
     file.write_bytes(file.read_bytes()[:-4000])
     report = check(bag, topic_map(tmp_path / 'map.yaml'))
-    assert str(bag) in report.bad[0].what and 'ros2 bag reindex' in report.bad[0].next
+    assert str(bag) in report.bad[0].what and 'fourdgen recover' in report.bad[0].next
 
 
 def test_a_bag_without_metadata_is_named(tmp_path: Path) -> None:
