@@ -46,6 +46,7 @@ setup(
         'sim': requirements('sim'),
         'svd': requirements('svd'),
         'train': requirements('train'),
+        'view': requirements('view'),
         'dev': requirements('dev'),
     },
     entry_points={'console_scripts': ['fourdgen = fourdgen_ros.cli.__main__:main']},

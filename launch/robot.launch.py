@@ -12,7 +12,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node, PushROSNamespace, SetParameter
 
 MANAGED = ('generator', 'tracker', 'execution')  # have a lifecycle
-NODES = (*MANAGED, 'task_loop')
+NODES = (*MANAGED, 'task_loop', 'visualization')
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -13,7 +13,7 @@ from fourdgen_ros.core.errors import FourdgenError
 
 # Each is a module of this package with `HELP` (one line), `add_arguments(parser)` and `run(args)`,
 # which returns the exit code.
-VERBS = ('demo', 'collect', 'train', 'convert', 'generate', 'rollout', 'evaluate', 'doctor')
+VERBS = ('demo', 'collect', 'train', 'convert', 'generate', 'rollout', 'evaluate', 'view', 'doctor')
 
 INTERRUPTED = 130  # as shells report SIGINT
 

@@ -15,15 +15,20 @@ from fourdgen_ros.nodes.execution import ExecutionNode
 from fourdgen_ros.nodes.generator import GeneratorNode
 from fourdgen_ros.nodes.task_loop import TaskLoopNode
 from fourdgen_ros.nodes.tracker import TrackerNode
+from fourdgen_ros.nodes.view import ViewNode
+from fourdgen_ros.nodes.visualization import VisualizationNode
 
 OF_RCLPY = {'use_sim_time', 'start_type_description_service'}
 NUMBERS = (ParameterType.PARAMETER_INTEGER, ParameterType.PARAMETER_DOUBLE)
-NODES = (GeneratorNode, TrackerNode, ExecutionNode, TaskLoopNode, CellNode)
+NODES = (GeneratorNode, TrackerNode, ExecutionNode, TaskLoopNode, CellNode, VisualizationNode,
+         ViewNode)
 
 
 @pytest.fixture(params=NODES, ids=lambda kind: kind.__name__)
 def node(request: pytest.FixtureRequest, graph: Graph) -> Node:
     manual = request.param in (GeneratorNode, TrackerNode, ExecutionNode)
+    if request.param is ViewNode:
+        pytest.importorskip('viser')
     return graph.add(request.param(**(parameters(autostart=False) if manual else {})))
 
 
