@@ -58,7 +58,7 @@ def wait_for(demo: subprocess.Popen, pattern: str) -> str:
 
 def take(url: str, out: Path) -> None:
     """Open the page, go to the grasp and save what is seen."""
-    with browser({'width': 1360, 'height': 850}) as opened:
+    with browser({'width': 1280, 'height': 800}) as opened:
         tab = opened(url)
         tab.press('Pause')
         slider = tab.page.get_by_role('slider').first

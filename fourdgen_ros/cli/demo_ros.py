@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -126,8 +126,14 @@ def _wait_until_ready(processes: NodeProcesses, watcher: RunWatcher, console: Co
 
 
 def _answers(port: int) -> bool:
-    with socket.socket() as trial:
-        return trial.connect_ex(('127.0.0.1', port)) == 0
+    page = http.client.HTTPConnection('127.0.0.1', port, timeout=_POLL)
+    try:
+        page.request('GET', '/')
+        return page.getresponse().status == http.HTTPStatus.OK
+    except OSError:
+        return False
+    finally:
+        page.close()
 
 
 def _run(processes: NodeProcesses, watcher: RunWatcher, args: argparse.Namespace,

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import functools
+import time
 
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -14,6 +16,8 @@ from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.base import StageNode
 from fourdgen_ros.nodes.generator import TOPICS, TRANSPORTS
 from fourdgen_ros.nodes.qos import SENSOR, qos_events
+
+_PATIENCE = 10.0  # s of silence before it is worth a word
 
 
 class CameraInputs:
@@ -35,12 +39,18 @@ class CameraInputs:
                            'image_transport calls it', choices=names)
         node.parameter('slop', 0.05, 'largest stamp difference within one observation [s]',
                        low=0.0, high=1.0)
+        reliability = node.parameter(
+            'input_reliability', 'best_effort', 'QoS reliability of the camera subscriptions; '
+            'best_effort matches every publisher', choices=('best_effort', 'reliable'))
+        self._qos = QoSProfile(depth=SENSOR.depth,
+                               reliability=ReliabilityPolicy[reliability.upper()])
         self.names: list[str] = node.value('cameras')
         self._topics = {(camera, kind): self._topic(camera, kind)
                         for camera in self.names for kind in TOPICS}
         self._subscriptions: list[Subscription] = []
         self._synchroniser = Synchroniser(self.names, slop_s=node.value('slop'),
                                           topics=self._topics)
+        self._since = 0.0  # when the last was taken, or the subscriptions opened
         self._newest = 0  # stamp of the observation that was taken last
 
     def listen(self, wanted: bool) -> None:
@@ -52,10 +62,11 @@ class CameraInputs:
                 self._node.destroy_subscription(self._subscriptions.pop())
             self._synchroniser.clear()
             return
+        self._since = time.monotonic()
         for (camera, kind), topic in self._topics.items():
             self._subscriptions.append(self._node.create_subscription(
                 self._message_type(kind), topic, functools.partial(self._on_frame, camera, kind),
-                SENSOR, callback_group=self._node.group,
+                self._qos, callback_group=self._node.group,
                 event_callbacks=qos_events(self._node, topic)))
 
     def take(self) -> Observation | None:
@@ -65,8 +76,11 @@ class CameraInputs:
         """
         synced = self._synchroniser.latest()
         if synced is None or synced.oldest == self._newest:
+            if time.monotonic() - self._since > _PATIENCE and self._synchroniser.missing():
+                self._node.get_logger().warning(str(self._synchroniser.error()),
+                                                throttle_duration_sec=30.0)
             return None
-        self._newest = synced.oldest
+        self._newest, self._since = synced.oldest, time.monotonic()
         return conversions.observation_from_set(synced, self.names, self._topics)
 
     def _transport(self, kind: str) -> str:

@@ -59,6 +59,13 @@ def live_cloud(view: RgbdView, T: Array, stride: int) -> tuple[Points, Colours]:
     return se3.apply(T, pointmap(depth, K)), view.rgb[::stride, ::stride]
 
 
+def pixel_size(future: Future) -> float:
+    """How wide a pixel of the reference view is where its middle point lies, m: points of that size
+    close the surface. 0 for a future without a valid point."""
+    depth = future.points[0, 0, ..., 2][future.valid[0, 0]]
+    return float(np.median(depth) / future.K[0, 0, 0]) if len(depth) else 0.0
+
+
 def only_finite(points: Points, colours: Colours) -> tuple[Points, Colours]:
     """Points (n, 3) and colours (n, 3) of an organised cloud without its NaN."""
     finite = np.isfinite(points).all(-1)

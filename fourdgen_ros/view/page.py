@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fourdgen_ros.core.health import Status
 from fourdgen_ros.core.types import Future, GripperTrajectory, MotionPlan
 from fourdgen_ros.view import status as words
-from fourdgen_ros.view.geometry import Colours, Playback, Points
+from fourdgen_ros.view.geometry import Colours, Playback, Points, pixel_size
 from fourdgen_ros.view.hand import HandPart
 from fourdgen_ros.view.scene import Scene
 from fourdgen_ros.view.segment import Picture, Segment, imagined, side_by_side
@@ -90,13 +90,18 @@ class Page:
     # --- what is shown --------------------------------------------------------------------------
 
     def show_future(self, future: Future, T_base_ref: Array) -> None:
-        """Show a new future, from its first frame on."""
+        """Show a new future from its first frame on, unless an older one is being looked at."""
         with self._lock:
+            newest = next(reversed(self._segments), None)
             self._numbers.setdefault(future.stamp, len(self._numbers) + 1)
             self._segments[future.stamp] = Segment(future, T_base_ref)
             while len(self._segments) > KEPT:
                 self._segments.popitem(last=False)
-            self._select(future.stamp)
+            if self._shown == newest or self._shown not in self._segments:
+                self._select(future.stamp)
+            else:
+                self._which.options = tuple(self._label(s) for s in self._segments)
+            self._update_buttons()
 
     def show_trajectory(self, trajectory: GripperTrajectory) -> None:
         """Show the path that was tracked through the future of the same stamp."""
@@ -145,8 +150,9 @@ class Page:
     # --- the panel ------------------------------------------------------------------------------
 
     def _build(self, gui: Any) -> None:
-        gui.configure_theme(control_layout='fixed', control_width='large', show_logo=False,
-                            show_share_button=False, dark_mode=True, brand_color=(255, 176, 0))
+        gui.configure_theme(control_width='large', show_logo=False, show_share_button=False,
+                            dark_mode=True, brand_color=(255, 176, 0))
+        gui.main_panel.dock_right()
         gui.set_panel_label('fourdgen_ros')
         robot = self._actions is not None
         self._state = gui.add_markdown(
@@ -172,8 +178,10 @@ class Page:
                 box.on_update(lambda event, name=name: self._scene.set_visible(
                     name, event.target.value))
             self._scene.set_visible('live', False)
-            size = gui.add_slider('Point size [mm]', 1.0, 12.0, 0.5, self._scene.point_size * 1e3)
-            size.on_update(lambda event: self._scene.set_point_size(event.target.value * 1e-3))
+            self._size = gui.add_slider('Point size [mm]', 1.0, 20.0, 0.5,
+                                        self._scene.point_size * 1e3)
+            self._size.on_update(lambda event: self._scene.set_point_size(
+                event.target.value * 1e-3))
         self._views: dict[str, Any] = {}
         self._slider.on_update(self._on_slider)
         self._button.on_click(lambda _: self._set_playing(not self._playing))
@@ -234,9 +242,10 @@ class Page:
     def _update_buttons(self) -> None:
         plan = self._pending()
         self._confirm.disabled = plan is None
-        self._confirm.label = 'Confirm the plan' if plan is None else f'Confirm plan {plan.plan_id}'
+        name = 'the plan' if plan is None else f'plan {plan.plan_id[:8]}'
+        self._confirm.label = f'Confirm {name}'
 
-    # --- the segment on show ----------------------------------------------------------------------
+    # --- the segment on show ------------------------------------------------------------------
 
     def _label(self, stamp: int) -> str:
         future = self._segments[stamp].future
@@ -246,6 +255,7 @@ class Page:
         self._shown = stamp
         future = self._segments[stamp].future
         self._add_views(self._server.gui, future.cameras)
+        self._size.value = float(np.clip(1e3 * pixel_size(future), 1.0, 20.0))
         self._which.options = tuple(self._label(s) for s in self._segments)
         self._which.value = self._label(stamp)
         self._slider.value = 0.0
@@ -303,6 +313,6 @@ def _facts(segment: Segment, frame: int) -> str:
         text += (f'  \ntracked with confidence {trajectory.confidence[frame]:.2f}, '
                  f'fingers {1e3 * trajectory.opening[frame]:.0f} mm apart')
     if plan is not None:
-        text += (f'  \nplan {plan.plan_id}: {plan.duration:.1f} s, follows the first '
+        text += (f'  \nplan {plan.plan_id[:8]}: {plan.duration:.1f} s, follows the first '
                  f'{(segment.followed - 1) * future.dt:.1f} s, {len(plan.checks)} checks passed')
     return text

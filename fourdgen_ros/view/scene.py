@@ -25,7 +25,8 @@ from fourdgen_ros.view.segment import Segment
 
 Array = NDArray[np.float64]
 _BACKGROUND = (38, 40, 46)
-_PATH, _PLAN = 0.004, 0.006  # m, how thick lines are
+_PATH, _PLAN = 0.005, 0.004  # m, how thick lines are
+_GAMMA = 2.2  # three.js takes colours along a line as linear
 
 
 class Scene:
@@ -47,8 +48,8 @@ class Scene:
         self._hand = [self._add_part(i, part) for i, part in enumerate(self._parts)]
         if box is not None:
             self._nodes['workspace'] = scene.add_line_segments(
-                '/workspace', box.astype(np.float32), _bytes(np.array(BOX_COLOUR)),
-                thickness=0.002)
+                '/workspace', box.astype(np.float32), _bytes(0.6 * np.array(BOX_COLOUR)),
+                thickness=0.0015)
 
     def set_visible(self, name: str, visible: bool) -> None:
         """Show or hide 'live', 'gripper', 'path', 'plan', 'workspace' or 'future/<camera>'."""
@@ -122,7 +123,7 @@ class Scene:
             ends = np.stack([points[:-1], points[1:]], axis=1).astype(np.float32)
             shades = np.stack([colours[:-1], colours[1:]], axis=1)
             self._nodes[name] = self._scene.add_line_segments(
-                f'/{name}', ends, _bytes(shades), thickness=thickness,
+                f'/{name}', ends, _bytes(shades**_GAMMA), thickness=thickness,
                 visible=self._visible.get(name, True))
 
 

@@ -94,6 +94,7 @@ def test_confirm_moves_the_robot_and_stop_stops_it(
     graph.client.create_publisher(GripperTrajectoryMsg, 'gripper_trajectory', LATCHED).publish(
         trajectory)
     tab = open_page(view.url)
+    tab.press('Pause')
     tab.text('of 2,')  # the future has come
     tab.text('tracked with confidence')
     assert graph.act(PlanMotion, 'plan_motion',

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fourdgen_ros.core import se3
@@ -16,6 +16,7 @@ from fourdgen_ros.view import geometry
 from fourdgen_ros.view.hand import load_hand
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.floats(0.02, 2.0), st.floats(0.0, 100.0))
 def test_playback_shows_every_frame_for_dt_and_begins_again(frames: int, dt: float,
                                                             elapsed: float) -> None:
@@ -54,6 +55,7 @@ def test_confidence_colours() -> None:
     np.testing.assert_array_equal(high, above)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5))
 def test_live_cloud_keeps_the_geometry_at_any_stride(stride: int) -> None:
     rng = np.random.default_rng(stride)
@@ -67,6 +69,7 @@ def test_live_cloud_keeps_the_geometry_at_any_stride(stride: int) -> None:
     np.testing.assert_array_equal(colours, rgb[::stride, ::stride])
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.floats(-0.4, 0.4), st.floats(0.25, 1.2), st.floats(0.4, 2.0))
 def test_upright_stands_on_the_table(roll: float, tilt: float, height: float) -> None:
     """A camera above a table with a box on it, tilted down and rolled."""
