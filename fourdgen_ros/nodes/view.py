@@ -121,7 +121,7 @@ class ViewNode(StageNode):
             if self._future is None or future.stamp != self._future.stamp:
                 # Where the robot was when it saw is also where the future begins.
                 self._samples = self._samples[-1:]
-                self._future, self._trajectory, self._plan = future, None, None
+                self._future = future
         self._page.show_future(future, T_base_ref)
 
     def _on_trajectory(self, trajectory: GripperTrajectory) -> None:
@@ -168,7 +168,9 @@ class ViewNode(StageNode):
             else:
                 self._samples.append(sample)
             trajectory, plan, samples = self._trajectory, self._plan, list(self._samples)
-        if trajectory is not None and plan is not None and trajectory.stamp == plan.stamp:
+            stamp = None if self._future is None else self._future.stamp
+        if (trajectory is not None and plan is not None
+                and stamp == trajectory.stamp == plan.stamp):
             self._page.show_real(plan.stamp, _executed(trajectory, plan.frames, samples))
 
 

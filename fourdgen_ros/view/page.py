@@ -29,6 +29,7 @@ from fourdgen_ros.view.segment import Picture, Segment, imagined, side_by_side
 Array = NDArray[np.float64]
 KEPT = 8  # futures that can be looked back at
 _TICK = 0.05  # s
+_POINT = 0.65  # of a pixel; surfaces look closed, and the hand's mesh still shows through them
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Page:
         self._lock = threading.RLock()
         self._segments: OrderedDict[int, Segment] = OrderedDict()
         self._numbers: dict[int, int] = {}
+        self._trajectory: GripperTrajectory | None = None  # the newest
+        self._plan: MotionPlan | None = None
         self._shown: int | None = None  # stamp of the segment on show
         self._statuses: Mapping[str, Status] = {}
         self._now: list[Picture] | None = None
@@ -94,7 +97,12 @@ class Page:
         with self._lock:
             newest = next(reversed(self._segments), None)
             self._numbers.setdefault(future.stamp, len(self._numbers) + 1)
-            self._segments[future.stamp] = Segment(future, T_base_ref)
+            segment = self._segments[future.stamp] = Segment(future, T_base_ref)
+            # Latched messages come in any order.
+            if self._trajectory is not None and self._trajectory.stamp == future.stamp:
+                segment.trajectory = self._trajectory
+            if self._plan is not None and self._plan.stamp == future.stamp:
+                segment.plan = self._plan
             while len(self._segments) > KEPT:
                 self._segments.popitem(last=False)
             if self._shown == newest or self._shown not in self._segments:
@@ -106,6 +114,7 @@ class Page:
     def show_trajectory(self, trajectory: GripperTrajectory) -> None:
         """Show the path that was tracked through the future of the same stamp."""
         with self._lock:
+            self._trajectory = trajectory
             segment = self._segments.get(trajectory.stamp)
             if segment is not None:
                 segment.trajectory = trajectory
@@ -114,6 +123,7 @@ class Page:
     def show_plan(self, plan: MotionPlan) -> None:
         """Show the plan that follows the future of the same stamp."""
         with self._lock:
+            self._plan = plan
             segment = self._segments.get(plan.stamp)
             if segment is not None:
                 segment.plan = plan
@@ -255,7 +265,7 @@ class Page:
         self._shown = stamp
         future = self._segments[stamp].future
         self._add_views(self._server.gui, future.cameras)
-        self._size.value = float(np.clip(1e3 * pixel_size(future), 1.0, 20.0))
+        self._size.value = float(np.clip(1e3 * _POINT * pixel_size(future), 1.0, 20.0))
         self._which.options = tuple(self._label(s) for s in self._segments)
         self._which.value = self._label(stamp)
         self._slider.value = 0.0
