@@ -42,12 +42,14 @@ setup(
     ],
     install_requires=requirements('core'),
     extras_require={
+        'data': requirements('data'),
         'motion': requirements('motion'),
         'sim': requirements('sim'),
         'svd': requirements('svd'),
         'train': requirements('train'),
         'view': requirements('view'),
         'dev': requirements('dev'),
+        'docs': requirements('docs'),
     },
     entry_points={'console_scripts': ['fourdgen = fourdgen_ros.cli.__main__:main']},
 )

@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, GroupAction
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction
+from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node, PushROSNamespace, SetParameter
 
@@ -18,24 +19,37 @@ NODES = (*MANAGED, 'task_loop', 'visualization')
 def generate_launch_description() -> LaunchDescription:
     """Declare the arguments and start one process per stage."""
     # 1. Directories and launch configurations.
-    config_dir = os.path.join(get_package_share_directory('fourdgen_ros'), 'config')
+    share = get_package_share_directory('fourdgen_ros')
+    config_dir = os.path.join(share, 'config')
     namespace = LaunchConfiguration('namespace')
     use_sim_time = LaunchConfiguration('use_sim_time')
     params_file = LaunchConfiguration('params_file')
+    nodes = LaunchConfiguration('nodes')
+    cameras = LaunchConfiguration('cameras')
+    robot = LaunchConfiguration('robot')
+    planner = LaunchConfiguration('planner')
     generator = LaunchConfiguration('generator')
     model = LaunchConfiguration('model')
     execution_mode = LaunchConfiguration('execution_mode')
     autostart = LaunchConfiguration('autostart')
+    rviz = LaunchConfiguration('rviz')
     log_level = LaunchConfiguration('log_level')
 
     # 2. Under a namespace, its own robot: names that are absolute elsewhere become relative.
     remappings = [('/tf', 'tf'), ('/tf_static', 'tf_static'), ('/joint_states', 'joint_states')]
 
-    # 3. What the arguments set wins over the files.
+    # 3. What the arguments set wins over the files: always, and only where it is not empty.
     overrides = {
-        'generator': [{'generator': generator, 'model': model, 'autostart': autostart}],
-        'tracker': [{'autostart': autostart}],
-        'execution': [{'execution_mode': execution_mode, 'autostart': autostart}],
+        'generator': {'generator': generator, 'autostart': autostart},
+        'tracker': {'autostart': autostart},
+        'execution': {'execution_mode': execution_mode, 'autostart': autostart},
+        'visualization': {},
+    }
+    optional = {
+        'generator': {'cameras': cameras, 'model': model},
+        'tracker': {'robot': robot},
+        'execution': {'robot': robot, 'planner': planner},
+        'visualization': {'cameras': cameras, 'robot': robot},
     }
 
     # 4. Arguments.
@@ -47,11 +61,27 @@ def generate_launch_description() -> LaunchDescription:
     declare_params_file = DeclareLaunchArgument(
         'params_file', default_value=os.path.join(config_dir, 'robot.yaml'),
         description='Parameters of this cell, loaded after config/<node>.yaml of every node')
+    declare_nodes = DeclareLaunchArgument(
+        'nodes', default_value=' '.join(NODES),
+        description='Which nodes run here: where a GPU machine generates, "generator" there and '
+                    '"tracker execution task_loop" on the robot\'s PC')
+    declare_cameras = DeclareLaunchArgument(
+        'cameras', default_value='',
+        description='Names of the cameras, the reference first, any number: "cam_left cam_right '
+                    'cam_top"; empty: as params_file says')
+    declare_robot = DeclareLaunchArgument(
+        'robot', default_value='',
+        description='Name of a file in config/robots; empty: as params_file says')
+    declare_planner = DeclareLaunchArgument(
+        'planner', default_value='', choices=['', 'embedded', 'move_group', 'moveit_py'],
+        description='Who plans motions (docs/robot.md); empty: as params_file says')
     declare_generator = DeclareLaunchArgument(
-        'generator', default_value='tiny', choices=['tiny', 'oracle'],
-        description='tiny: a model; oracle: the true future (simulated cell only)')
+        'generator', default_value='tiny',
+        description='tiny: a model; oracle: the true future (simulated cell only); or your own '
+                    'class, package.module:Class')
     declare_model = DeclareLaunchArgument(
-        'model', default_value='', description='Folder of the model; empty: the bundled one')
+        'model', default_value='',
+        description='Folder of the model; empty: as params_file says, else the bundled one')
     declare_execution_mode = DeclareLaunchArgument(
         'execution_mode', default_value='dry_run', choices=['dry_run', 'confirm', 'auto'],
         description='dry_run: nothing moves; confirm: each plan needs a call of confirm_plan; '
@@ -60,20 +90,38 @@ def generate_launch_description() -> LaunchDescription:
         'autostart', default_value='true', choices=['true', 'false'],
         description='true: the nodes configure and activate themselves; false: they stay '
                     'unconfigured until somebody does, as `ros2 lifecycle set` can')
+    declare_rviz = DeclareLaunchArgument(
+        'rviz', default_value='false', choices=['true', 'false'],
+        description='Start RViz with rviz/fourdgen.rviz')
     declare_log_level = DeclareLaunchArgument(
         'log_level', default_value='info', description='Log level of all nodes')
 
-    # 5. Nodes.
+    # 5. Nodes. Each has an enclave of its own, which matters where SROS 2 is enabled.
+    def start(context: LaunchContext) -> list[Node]:
+        names = nodes.perform(context).split()
+        if not names or not set(names) <= set(NODES):
+            raise ValueError(f'nodes: expected some of {", ".join(NODES)}, got {names}')
+        given = {name: {key: value.perform(context) for key, value in values.items()
+                        if value.perform(context)} for name, values in optional.items()}
+        for values in given.values():
+            if 'cameras' in values:
+                values['cameras'] = values['cameras'].split()
+        return [(LifecycleNode if name in MANAGED else Node)(
+            package='fourdgen_ros', executable=name, name=name, namespace='', output='screen',
+            parameters=[os.path.join(config_dir, f'{name}.yaml'), params_file,
+                        *([{**overrides[name], **given[name]}] if name in overrides else [])],
+            remappings=remappings,
+            arguments=['--ros-args', '--log-level', log_level, '--enclave', f'/fourdgen/{name}'],
+            sigterm_timeout='15')  # a stage may be in the middle of a computation
+            for name in names]
+
     stages = GroupAction([
         PushROSNamespace(namespace),
         SetParameter('use_sim_time', use_sim_time),
-        *[(LifecycleNode if name in MANAGED else Node)(
-            package='fourdgen_ros', executable=name, name=name, namespace='', output='screen',
-            parameters=[os.path.join(config_dir, f'{name}.yaml'), params_file,
-                        *overrides.get(name, [])],
-            remappings=remappings, arguments=['--ros-args', '--log-level', log_level],
-            sigterm_timeout='15')  # a stage may be in the middle of a computation
-          for name in NODES],
+        OpaqueFunction(function=start),
+        Node(package='rviz2', executable='rviz2', name='rviz2', output='screen',
+             arguments=['-d', os.path.join(share, 'rviz', 'fourdgen.rviz')],
+             remappings=remappings, condition=IfCondition(rviz)),
     ])
 
     # 6. All of it.
@@ -81,10 +129,15 @@ def generate_launch_description() -> LaunchDescription:
     ld.add_action(declare_namespace)
     ld.add_action(declare_use_sim_time)
     ld.add_action(declare_params_file)
+    ld.add_action(declare_nodes)
+    ld.add_action(declare_cameras)
+    ld.add_action(declare_robot)
+    ld.add_action(declare_planner)
     ld.add_action(declare_generator)
     ld.add_action(declare_model)
     ld.add_action(declare_execution_mode)
     ld.add_action(declare_autostart)
+    ld.add_action(declare_rviz)
     ld.add_action(declare_log_level)
     ld.add_action(stages)
     return ld

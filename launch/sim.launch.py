@@ -26,6 +26,7 @@ def generate_launch_description() -> LaunchDescription:
     model = LaunchConfiguration('model')
     execution_mode = LaunchConfiguration('execution_mode')
     autostart = LaunchConfiguration('autostart')
+    rviz = LaunchConfiguration('rviz')
     log_level = LaunchConfiguration('log_level')
 
     # 2. As in robot.launch.py.
@@ -42,8 +43,9 @@ def generate_launch_description() -> LaunchDescription:
     declare_seed = DeclareLaunchArgument(
         'seed', default_value='0', description='Seed that places the objects')
     declare_generator = DeclareLaunchArgument(
-        'generator', default_value='tiny', choices=['tiny', 'oracle'],
-        description='tiny: a model; oracle: the true future from a copy of the cell')
+        'generator', default_value='tiny',
+        description='tiny: a model; oracle: the true future from a copy of the cell; or your own '
+                    'class, package.module:Class')
     declare_model = DeclareLaunchArgument(
         'model', default_value='', description='Folder of the model; empty: the bundled one')
     declare_execution_mode = DeclareLaunchArgument(
@@ -54,6 +56,9 @@ def generate_launch_description() -> LaunchDescription:
         'autostart', default_value='true', choices=['true', 'false'],
         description='true: the nodes configure and activate themselves; false: they stay '
                     'unconfigured until somebody does, as `ros2 lifecycle set` can')
+    declare_rviz = DeclareLaunchArgument(
+        'rviz', default_value='false', choices=['true', 'false'],
+        description='Start RViz with rviz/fourdgen.rviz')
     declare_log_level = DeclareLaunchArgument(
         'log_level', default_value='info', description='Log level of all nodes')
 
@@ -63,7 +68,8 @@ def generate_launch_description() -> LaunchDescription:
         Node(package='fourdgen_ros', executable='cell', name='cell', output='screen',
              parameters=[os.path.join(config_dir, 'cell.yaml'), params_file,
                          {'task': task, 'seed': seed}],
-             remappings=remappings, arguments=['--ros-args', '--log-level', log_level],
+             remappings=remappings,
+             arguments=['--ros-args', '--log-level', log_level, '--enclave', '/fourdgen/cell'],
              sigterm_timeout='15'),
     ])
 
@@ -73,7 +79,7 @@ def generate_launch_description() -> LaunchDescription:
         launch_arguments={
             'namespace': namespace, 'params_file': params_file, 'generator': generator,
             'model': model, 'execution_mode': execution_mode, 'autostart': autostart,
-            'log_level': log_level}.items())
+            'rviz': rviz, 'log_level': log_level}.items())
 
     # 6. All of it.
     ld = LaunchDescription()
@@ -85,6 +91,7 @@ def generate_launch_description() -> LaunchDescription:
     ld.add_action(declare_model)
     ld.add_action(declare_execution_mode)
     ld.add_action(declare_autostart)
+    ld.add_action(declare_rviz)
     ld.add_action(declare_log_level)
     ld.add_action(cell)
     ld.add_action(stages)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,10 @@ def finish(outcome: Outcome, args: argparse.Namespace, console: Console) -> int:
     """Write pictures and JSON, print the summary and return the exit code."""
     from rich.table import Table
 
+    from fourdgen_ros.evaluation.generators import fingerprint
+    from fourdgen_ros.evaluation.report.load import OUTCOME
+    from fourdgen_ros.evaluation.stack import versions
+
     files = _pictures(outcome, args, console)
     word = '[bold green]done[/]' if outcome.success else '[bold red]not done[/]'
     console.print(f'\n{args.task}, seed {args.seed}, generator {args.generator}: {word} '
@@ -55,12 +60,16 @@ def finish(outcome: Outcome, args: argparse.Namespace, console: Console) -> int:
                       f'(median)')
     for text, file in files.items():
         console.print(f'{text}: {file}', soft_wrap=True)
-    options.write_json(args.json, {
+    value = {
         'task': args.task, 'generator': args.generator, 'seed': args.seed, 'ros': not args.no_ros,
         'success': outcome.success, 'message': outcome.message, 'stage': outcome.stage,
         'segments': outcome.segments, 'seconds_until_ready': round(outcome.ready, 2),
         'seconds': round(outcome.seconds, 2), 'timings': outcome.timings,
-        'files': {text: str(file) for text, file in files.items()}})
+        'files': {text: str(file) for text, file in files.items()},
+        'weights': fingerprint(args.generator), 'versions': versions(),
+        'command': ['fourdgen', *sys.argv[1:]]}
+    for file in (args.out / OUTCOME, args.json):
+        options.write_json(file, value)
     return 0 if outcome.success else 1
 
 

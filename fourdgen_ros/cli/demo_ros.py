@@ -161,7 +161,7 @@ def _run(processes: NodeProcesses, watcher: RunWatcher, args: argparse.Namespace
             console.print('interrupted: the robot holds')
             return None
     seconds = time.monotonic() - start
-    timings = json.loads(result.timing_json)
+    timings = json.loads(result.timing_json) if result.timing_json else []  # refused as busy
     return Outcome(result.success, result.error_msg, int(result.segments), timings, ready, seconds,
                    watcher.stage(), watcher.recordings())
 

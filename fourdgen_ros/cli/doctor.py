@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
         console.print(f'\nMissing: {", ".join(missing)}.', style=STYLES['missing'])
     else:
         console.print('\nEverything that is needed works.', style=STYLES['ok'])
+        console.print('Next: fourdgen demo')
     if args.json is not None:
         report = {'ok': not missing, 'checks': [asdict(finding) for finding in findings]}
         args.json.write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')

@@ -11,35 +11,16 @@ from fourdgen_ros.cli import options
 
 HELP = 'compare generated futures and tracked paths with the truth, in simulation'
 
-# measure -> (text, unit, digits)
-ROWS = {
-    'tcp_mm': ('TCP position, all frames', 'mm', 1),
-    'tcp_mm_last_frame': ('TCP position, last frame', 'mm', 1),
-    'tcp_deg': ('TCP rotation, all frames', 'deg', 1),
-    'opening_mm': ('opening', 'mm', 1),
-    'points_mm': ('points, all pixels', 'mm', 1),
-    'moving_points_mm': ('points, moving pixels', 'mm', 1),
-    'gripper_points_mm': ('points, gripper pixels', 'mm', 1),
-    'points_missing': ('share of points left out', '', 3),
-    'mask_iou': ('gripper mask IoU with the truth', '', 2),
-    'cross_view_iou': ('cross-view gripper IoU', '', 2),
-    'cross_view_box_iou': ('cross-view gripper IoU of boxes', '', 2),
-    'psnr_db': ('PSNR', 'dB', 1),
-    'abs_rel': ('AbsRel', '', 4),
-    'delta_125': ('delta < 1.25', '', 4),
-    'generate_s': ('one future', 's', 2),
-    'track_ms_per_frame': ('tracking a frame', 'ms', 0),
-}
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         'Stop the scripted expert every 1.2 s of its episode of each seed, let the generator '
         'imagine from there and compare with what the expert would do. The right-hand columns '
         'are the tracker alone, on true futures. With --out: several generators and tasks, also in '
-        'closed loop, in one table with plots; an interrupted run goes on.')
+        'closed loop, in one table with plots, paired with the one that is named first; an '
+        'interrupted run goes on.')
     parser.add_argument('--task', nargs='+', default=[options.TASK], metavar='T',
-                        help=f'tasks of the simulated cell ({options.TASK})')
+                        help=f'tasks of the simulated cell, or all ({options.TASK})')
     options.add_cameras(parser)
     options.add_generator(parser, 'tiny', several=True)
     options.add_batch(parser, '0:10')
@@ -53,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from fourdgen_ros.core.errors import InputError
     from fourdgen_ros.evaluation.generators import model_folder
+    from fourdgen_ros.sim.tasks import TASKS
 
+    if args.task == ['all']:
+        args.task = list(TASKS)
     for task in args.task:
         options.require_task(task)
     for generator in args.generator:
@@ -108,9 +92,11 @@ def _single(args: argparse.Namespace) -> int:
 def _print(console, report: dict) -> None:
     from rich.table import Table
 
+    from fourdgen_ros.evaluation.measures import MEASURES
+
     measures = report['measures']
     table = Table('', 'median', 'p90', 'true: median', 'p90', box=None)
-    for key, (text, unit, digits) in ROWS.items():
+    for key, (text, unit, digits) in MEASURES.items():
         if key in measures or f'true_{key}' in measures:
             cells = [_number(measures.get(f'{prefix}{key}', {}).get(q), unit, digits)
                      for prefix in ('', 'true_') for q in ('p50', 'p90')]

@@ -83,11 +83,13 @@ def _read(args: argparse.Namespace) -> Observation:
     views = len(args.images) // 2
     if len(args.images) % 2:
         raise InputError('--images', expected='a colour and a depth image for each view',
-                         got=f'{len(args.images)} files')
+                         got=f'{len(args.images)} files',
+                         hint='In turn: rgb0.png depth0.png rgb1.png depth1.png.')
     cameras = args.camera * views if len(args.camera) == 1 else args.camera
     if len(cameras) != views:
         raise InputError('--camera', expected=f'one file, or one for each of {views} views',
-                         got=f'{len(args.camera)} files')
+                         got=f'{len(args.camera)} files',
+                         hint='In the order of --images: JSON with K, or camera_info YAML.')
     return Observation(tuple(
         load_view(f'view{i}', args.images[2 * i], args.images[2 * i + 1], cameras[i],
                   args.depth_unit) for i in range(views)))

@@ -55,9 +55,10 @@ def add_generator(parser: argparse.ArgumentParser, default: str, *, several: boo
     """Add --generator; with `several`, one or more."""
     many = {'nargs': '+', 'default': [default]} if several else {'default': default}
     parser.add_argument('--generator', metavar='G', **many,
-                        help='tiny (the bundled model), oracle (the true future, simulation only), '
-                             'still (the first frame, simulation only) or a folder with trained '
-                             f'weights ({default})')
+                        help='tiny (the bundled model), a folder with trained weights, a class of '
+                             'your own, module:Class, or, in simulation only, oracle (the true '
+                             'future), oracle-rgb (its pictures without depth), still (the first '
+                             f'frame) ({default})')
 
 
 def add_batch(parser: argparse.ArgumentParser, seeds: str) -> None:

@@ -36,7 +36,8 @@ def claim_domain() -> tuple[int, IO[str]]:
             file.close()
         else:
             return domain, file
-    raise ExecutionError('ROS domains 1..101', expected='a free one', got='all reserved')
+    raise ExecutionError('ROS domains 1..101', expected='a free one', got='all reserved',
+                         hint='End other demos and tests of this user.')
 
 
 class NodeProcesses:

@@ -25,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--max-segments', type=options.positive, default=10,
                         help='futures after which a task counts as not done (%(default)s)')
     parser.add_argument('--steps', type=options.positive, help='denoising steps')
+    parser.add_argument('--strips', action='store_true',
+                        help='keep a picture of every failure beside the report of --json; '
+                             '`fourdgen report` shows them')
     options.add_json(parser, 'the report')
 
 
@@ -56,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
                                   f"{row['stage']!r}: {row['message']}", highlight=False)
             bar.update(line, advance=1, note=f'{successes} successes')
 
-        report = rollout(spec, args.seeds, Batch(args.workers, args.ray, args.json), show)
+        report = rollout(spec, args.seeds, Batch(args.workers, args.ray, args.json), show,
+                         strips=args.strips)
     if args.json is not None:
         options.write_json(args.json, report | {'command': ['fourdgen', *sys.argv[1:]]})
     _print(Console(), report)

@@ -14,11 +14,14 @@ HELP = 'train a generator on demonstrations'
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         'Train the codec, then what moves its latents: the dynamics of tiny, the U-Net of '
-        'svd-4dgen. A run that was stopped goes on where it was when started again with the same '
-        '--out.')
-    parser.add_argument('--preset', choices=['tiny', 'svd-4dgen'], default='tiny')
+        'svd-4dgen. The baseline diffusion-policy has one stage, --dynamics-minutes long, and an '
+        'environment of its own (make baseline-env). A run that was stopped goes on where it was '
+        'when started again with the same --out.')
+    parser.add_argument('--preset', choices=['tiny', 'svd-4dgen', 'diffusion-policy'],
+                        default='tiny')
     parser.add_argument('--data', type=Path, required=True, nargs='+', metavar='DIR',
-                        help='folders made by `fourdgen collect`, one or more a task')
+                        help='folders made by `fourdgen collect` or `fourdgen data cache`, one or '
+                             'more a task')
     parser.add_argument('--out', type=Path, required=True,
                         help='check-points and the finished preset')
     start = parser.add_mutually_exclusive_group()
@@ -45,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--no-cross-view', action='store_true',
                         help='tiny: the ablation: views do not see each other')
+    parser.add_argument('--no-depth', action='store_true',
+                        help='tiny: the RGB-only baseline: neither sees nor generates depth')
     parser.add_argument('--compile', action='store_true',
                         help='tiny: torch.compile; takes minutes at the start')
     parser.add_argument('--json', type=Path, help='write the validation measures here')
@@ -59,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(message)s')
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    measures = _svd_4dgen(args) if args.preset == 'svd-4dgen' else _tiny(args)
+    measures = {'tiny': _tiny, 'svd-4dgen': _svd_4dgen, 'diffusion-policy': _diffusion_policy}[
+        args.preset](args)
     text = json.dumps(measures, indent=2)
     print(text)
     if args.json is not None:
@@ -72,15 +78,20 @@ def _tiny(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     from fourdgen_ros.training.tiny import train_preset
 
     if args.svd is not None:
-        raise InputError('--svd', expected='--preset svd-4dgen', got='--preset tiny')
+        raise InputError('--svd', expected='--preset svd-4dgen', got='--preset tiny',
+                         hint='Add --preset svd-4dgen, or leave --svd out.')
     if args.no_cross_view and args.init is not None:
         raise InputError('--no-cross-view', expected='dynamics from random weights', got='--init',
                          hint='Start from the codec alone: --init-codec PRESET.')
+    if args.no_depth and (args.init is not None or args.init_codec is not None):
+        raise InputError('--no-depth', expected='a codec from random weights',
+                         got='--init or --init-codec',
+                         hint='A preset without depth stays so; the option is for new ones.')
     return train_preset(
         args.data, args.out, codec_minutes=args.codec_minutes, init=args.init,
         init_codec=args.init_codec, dynamics_minutes=args.dynamics_minutes,
         episodes=args.episodes, seed=args.seed, cross_view=not args.no_cross_view,
-        compile_model=args.compile)
+        depth=not args.no_depth, compile_model=args.compile)
 
 
 def _svd_4dgen(args: argparse.Namespace) -> dict[str, dict[str, float]]:
@@ -88,12 +99,42 @@ def _svd_4dgen(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     from fourdgen_ros.training.svd import train_preset
 
     for option, given in (('--init-codec', args.init_codec is not None),
-                          ('--no-cross-view', args.no_cross_view), ('--compile', args.compile)):
+                          ('--no-cross-view', args.no_cross_view), ('--no-depth', args.no_depth),
+                          ('--compile', args.compile)):
         if given:
-            raise InputError(option, expected='--preset tiny', got='--preset svd-4dgen')
+            raise InputError(option, expected='--preset tiny', got='--preset svd-4dgen',
+                             hint=f'Leave {option} out.')
     return train_preset(
         args.data, args.out, svd=args.svd, init=args.init,
         size=None if args.size is None else tuple(args.size), vae_minutes=args.codec_minutes,
         denoiser_minutes=args.dynamics_minutes, gripper_minutes=args.gripper_minutes,
         batch=args.batch, checkpointing=args.gradient_checkpointing, episodes=args.episodes,
         seed=args.seed)
+
+
+def _diffusion_policy(args: argparse.Namespace) -> dict[str, float]:
+    import json
+    import subprocess
+
+    from fourdgen_ros.core.errors import InputError, TrainingError
+    from fourdgen_ros.policy.client import policy_command, policy_environment
+
+    for option, given in (
+            ('--init', args.init is not None), ('--init-codec', args.init_codec is not None),
+            ('--svd', args.svd is not None), ('--size', args.size is not None),
+            ('--no-cross-view', args.no_cross_view), ('--no-depth', args.no_depth),
+            ('--compile', args.compile)):
+        if given:
+            raise InputError(option, expected='a preset of a generator',
+                             got='--preset diffusion-policy')
+    command = [*policy_command('train'), '--out', args.out, '--minutes', args.dynamics_minutes,
+               '--seed', args.seed, '--data', *args.data]
+    for option, value in (('--episodes', args.episodes), ('--threads', args.threads)):
+        if value is not None:
+            command += [option, value]
+    done = subprocess.run([str(part) for part in command], env=policy_environment(),
+                          stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise TrainingError('Diffusion Policy', expected='training to the end',
+                            got=f'exit code {done.returncode}', hint='See above.')
+    return json.loads(done.stdout.splitlines()[-1])

@@ -83,16 +83,34 @@ def resize_view(view: RgbdView, height: int, width: int) -> RgbdView:
     if height > h or width > w:
         raise InputError(f'image of camera {view.camera!r}', expected=f'at least {width}x{height}',
                          got=f'{w}x{h}', hint='Use a larger camera profile, e.g. 640x480.')
+    return replace(view, rgb=resize_color(view.rgb, height, width),
+                   depth=resize_nearest(view.depth, height, width),
+                   K=resize_intrinsics(view.K, (h, w), height, width))
+
+
+def _crop(h: int, w: int, height: int, width: int) -> tuple[int, int, int, int]:
+    """top, left, height and width of the centred crop of (h, w) with the target's aspect ratio."""
     crop_h, crop_w = min(h, round(w * height / width)), min(w, round(h * width / height))
-    top, left = (h - crop_h) // 2, (w - crop_w) // 2
-    rgb = view.rgb[top:top + crop_h, left:left + crop_w]
-    depth = view.depth[top:top + crop_h, left:left + crop_w]
-    K = crop_intrinsics(view.K, top, left)
+    return (h - crop_h) // 2, (w - crop_w) // 2, crop_h, crop_w
+
+
+def resize_color(rgb: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """The colour part of `resize_view`."""
+    top, left, crop_h, crop_w = _crop(rgb.shape[0], rgb.shape[1], height, width)
+    mean = _area_resize(rgb[top:top + crop_h, left:left + crop_w], height, width)
+    return np.clip(np.rint(mean), 0, 255).astype(np.uint8)
+
+
+def resize_nearest(image: NDArray, height: int, width: int) -> NDArray:
+    """The depth part of `resize_view`, for anything that must not be interpolated."""
+    top, left, crop_h, crop_w = _crop(image.shape[0], image.shape[1], height, width)
     rows = np.minimum(((np.arange(height) + 0.5) * crop_h / height).astype(int), crop_h - 1)
     cols = np.minimum(((np.arange(width) + 0.5) * crop_w / width).astype(int), crop_w - 1)
-    return replace(
-        view,
-        rgb=np.clip(np.rint(_area_resize(rgb, height, width)), 0, 255).astype(np.uint8),
-        depth=np.ascontiguousarray(depth[np.ix_(rows, cols)]),
-        K=scale_intrinsics(K, width / crop_w, height / crop_h),
-    )
+    return np.ascontiguousarray(image[np.ix_(top + rows, left + cols)])
+
+
+def resize_intrinsics(K: NDArray[np.float64], size: tuple[int, int], height: int,
+                      width: int) -> NDArray[np.float64]:
+    """The K of `resize_view`, for an image of `size` (height, width) before."""
+    top, left, crop_h, crop_w = _crop(*size, height, width)
+    return scale_intrinsics(crop_intrinsics(K, top, left), width / crop_w, height / crop_h)

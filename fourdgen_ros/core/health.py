@@ -72,6 +72,7 @@ def camera_status(camera: str, stats: SyncStats, now_ns: int, limits: CameraLimi
         stream = camera, kind
         age, rate, stamp = stats.age_s[stream], stats.rate_hz[stream], stats.stamp[stream]
         where = f'{kind} (topic {topics.get(stream, "unknown")})'
+        values[f'{kind} received'] = stats.received[stream]
         values[f'{kind} age [s]'] = 'never' if age is None else f'{age:.2f}'
         if age is None or stamp is None:
             problems.append(Status(Level.ERROR, f'no {where} yet'))

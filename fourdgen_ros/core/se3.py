@@ -72,7 +72,7 @@ def log_so3(R: Array) -> Array:
     return 2.0 * np.arctan2(n, w) / n * v
 
 
-def exp(twist: Array) -> Array:
+def exp(twist: NDArray) -> Array:
     """Transform exp of a twist with the translation applied directly (R(w), t = v)."""
     return make(exp_so3(twist[3:]), twist[:3])
 

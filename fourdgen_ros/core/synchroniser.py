@@ -79,15 +79,16 @@ class Gap:
 class SyncStats:
     """Counters since construction.
 
-    `drops` are frames that left without being in a set; `age_s` is the time since the last arrival
-    per stream and `stamp` that frame's stamp in ns, None before the first; `rate_hz` is the rate of
-    arrivals over the last `RATE_WINDOW` s.
+    `received` are the frames that came, `drops` those that left without being in a set; `age_s` is
+    the time since the last arrival per stream and `stamp` that frame's stamp in ns, None before the
+    first; `rate_hz` is the rate of arrivals over the last `RATE_WINDOW` s.
     """
 
     sets: int
     resets: int
     last_skew_s: float
     max_skew_s: float
+    received: dict[Stream, int]
     drops: dict[Stream, int]
     age_s: dict[Stream, float | None]
     rate_hz: dict[Stream, float]
@@ -168,6 +169,8 @@ class Synchroniser:
         self._streams = {name: _Camera() for name in self.cameras}
         self._arrivals: dict[Stream, deque[float]] = {}  # within RATE_WINDOW, and the last
         self._newest: dict[Stream, int] = {}
+        self._received: dict[Stream, int] = {
+            (name, kind): 0 for name in self.cameras for kind in KINDS}
         self._drops = {(name, kind): 0 for name in self.cameras for kind in ('color', 'depth')}
         self._latest: SyncedSet | None = None
         self._latest_at = -float('inf')
@@ -251,7 +254,7 @@ class Synchroniser:
                 apart = recent[-1] - recent[0] if recent else 0.0
                 rates[stream] = (len(recent) - 1) / apart if apart > 0.0 else 0.0
             return SyncStats(self._sets, self._resets, self._last_skew_s, self._max_skew_s,
-                             dict(self._drops), ages, rates,
+                             dict(self._received), dict(self._drops), ages, rates,
                              {stream: self._newest.get(stream) for stream in streams})
 
     def _note_arrival(self, stream: Stream, stamp_ns: int) -> None:
@@ -261,6 +264,7 @@ class Synchroniser:
         while now - arrivals[0] > RATE_WINDOW:
             arrivals.popleft()
         self._newest[stream] = stamp_ns
+        self._received[stream] += 1
 
     def _enqueue(self, camera: str, stream: _Camera, kind: str, frame: _Frame) -> None:
         queue = stream.queue(kind)
@@ -341,6 +345,7 @@ class Synchroniser:
                 self._drops[name, kind] += sum(f.stamp != used for f in older)
                 del queue[:len(older)]
             stream.used = pair
+            assert stream.info is not None  # else the camera were not complete
             frames[name] = CameraFrames(pair.color.payload, pair.depth.payload, stream.info.payload,
                                         pair.color.stamp, pair.depth.stamp)
         self._last_skew_s = skew * 1e-9

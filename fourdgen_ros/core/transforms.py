@@ -37,6 +37,11 @@ class _Edge:
         keep = bisect.bisect_left(self.stamps, oldest)
         del self.stamps[:keep], self.poses[:keep]
 
+    def gap(self, stamp: int) -> int:
+        """Time in ns between the neighbours of a stamp within the history; 0 on a sample."""
+        i = bisect.bisect_left(self.stamps, stamp)
+        return 0 if self.stamps[i] == stamp else self.stamps[i] - self.stamps[i - 1]
+
     def at(self, stamp: int) -> Array:
         """Pose at a stamp within the history, interpolated between its neighbours."""
         if self.static:
@@ -83,12 +88,15 @@ class TransformTree:
             edge.insert(stamp_ns, T_parent_child, newest - self._cache)
 
     def lookup(self, target: str, source: str, stamp_ns: int | None = None, *,
-               max_age_s: float | None = None, now_ns: int | None = None) -> Array:
+               max_age_s: float | None = None, max_gap_s: float | None = None,
+               now_ns: int | None = None) -> Array:
         """T_target_source (4, 4) at `stamp_ns`; None takes the newest time that all links know.
 
         With `max_age_s`, the newest transform of every moving link must be at most that much older
-        than `now_ns`. Raises TransformError; extrapolation is an error, before and after. Raises
-        InputError for `max_age_s` without `now_ns`.
+        than `now_ns`; with `max_gap_s`, those before and after the wanted time must be at most that
+        far apart: nobody knows where a link was while its publisher was silent. Raises
+        TransformError; extrapolation is an error, before and after. Raises InputError for
+        `max_age_s` without `now_ns`.
         """
         if max_age_s is not None and now_ns is None:
             raise InputError('now_ns', expected='the time that max_age_s counts from', got='None')
@@ -100,14 +108,28 @@ class TransformTree:
             down = up_source[:up_source.index(common)]
             back = up_target[:up_target.index(common)]
             moving = [c for c in (*down, *back) if not self._edges[c].static]
-            if max_age_s is not None:
+            if max_age_s is not None and now_ns is not None:
                 self._check_age(moving, max_age_s, now_ns)
             if stamp_ns is None:
                 stamp = min((self._edges[c].stamps[-1] for c in moving), default=0)
             else:
                 stamp = stamp_ns
             self._check_range(moving, stamp)
+            if max_gap_s is not None:
+                self._check_gap(moving, max_gap_s, stamp)
             return se3.inverse(self._compose(back, stamp)) @ self._compose(down, stamp)
+
+    def span(self, target: str, source: str) -> tuple[int, int] | None:
+        """First and last stamp (ns) at which `lookup` knows the transform; None when all links are
+        static. Raises TransformError when the frames are not connected."""
+        self.lookup(target, source)
+        with self._lock:
+            up_source, up_target = self._chain(source), self._chain(target)
+            edges = [self._edges[c] for c in {*up_source} ^ {*up_target}]
+            moving = [e.stamps for e in edges if not e.static]
+        if not moving:
+            return None
+        return max(s[0] for s in moving), min(s[-1] for s in moving)
 
     def _frames(self) -> tuple[str, ...]:
         return tuple(sorted({*self._edges, *(e.parent for e in self._edges.values())}))
@@ -153,6 +175,16 @@ class TransformTree:
                     expected='a stamp within its history',
                     got=f'{max(before, after) * 1e-9:.3f} s {side} sample',
                     hint='Wait for TF to arrive, or check that all stamps use one clock.')
+
+    def _check_gap(self, moving: list[str], max_gap_s: float, stamp: int) -> None:
+        for frame in moving:
+            edge = self._edges[frame]
+            gap = edge.gap(stamp) * 1e-9
+            if gap > max_gap_s:
+                raise TransformError(
+                    f'TF {edge.parent} -> {frame} was silent at the wanted time',
+                    expected=f'at most {max_gap_s:g} s between its samples', got=f'{gap:.2f} s',
+                    hint='Check the rate of its publisher and the load of the network.')
 
     def _unconnected(self, target: str, source: str) -> TransformError:
         target_root, source_root = self._chain(target)[-1], self._chain(source)[-1]

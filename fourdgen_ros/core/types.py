@@ -234,3 +234,19 @@ class MotionPlan:
     def duration(self) -> float:
         """Seconds of arm motion, gripper commands not counted."""
         return sum(s.duration for s in self.segments if isinstance(s, JointTrajectory))
+
+    def tcp_paths(self) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]:
+        """Times (n,) s and TCP poses (n, 4, 4) of every segment; a gripper command has one of each:
+        where the arm stands meanwhile. Raises InputError when `tcp_path` is of another motion."""
+        points = [len(s.times) if isinstance(s, JointTrajectory) else 0 for s in self.segments]
+        _require(len(self.tcp_path) == 1 + sum(points), 'tcp_path of motion plan',
+                 f'{1 + sum(points)} poses, the start and those of the segments',
+                 len(self.tcp_path))
+        found, last = [], 0
+        for segment, n in zip(self.segments, points, strict=True):
+            if isinstance(segment, JointTrajectory):
+                found.append((segment.times, self.tcp_path[last + 1:last + n + 1]))
+            else:
+                found.append((np.zeros(1), self.tcp_path[last:last + 1]))
+            last += n
+        return tuple(found)

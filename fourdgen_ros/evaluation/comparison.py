@@ -6,15 +6,19 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.evaluation.comparison_plots import save_plots
+from fourdgen_ros.evaluation.generators import is_policy
 from fourdgen_ros.evaluation.openloop import evaluate
 from fourdgen_ros.evaluation.rollout import RolloutSpec, rollout
 from fourdgen_ros.evaluation.seeds import Batch
+from fourdgen_ros.evaluation.statistics import Paired, paired, wilson
 from fourdgen_ros.sim.cameras import FIXED
+
+ALL = 'all tasks'
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def compare(what: Comparison, folder: Path, batch: Batch,
             name = label(generator)
             stem = folder / 'reports' / f'{task}.{what.camera_set}.{name}'
             opened = closed = None
-            if what.open_seeds:
+            if what.open_seeds and not is_policy(generator):
                 on_start(f'{name}: futures', len(what.open_seeds))
                 opened = evaluate(
                     task, generator, what.open_seeds, camera_set=what.camera_set,
@@ -70,12 +74,13 @@ def compare(what: Comparison, folder: Path, batch: Batch,
                 closed = rollout(
                     RolloutSpec(task, generator, camera_set=what.camera_set), what.closed_seeds,
                     replace(batch, file=stem.with_name(f'{stem.name}.closed.json'), reuse=True),
-                    on_result)
+                    on_result, strips=True)
             entries.append(Entry(task, name, opened, closed))
     rows = [{'task': e.task, 'generator': e.generator, 'open': _without(e.open, 'futures'),
              'closed': _without(e.closed, 'outcomes')} for e in entries]
-    (folder / 'results.json').write_text(
-        json.dumps({'command': list(command), 'results': rows}, indent=1) + '\n')
+    (folder / 'results.json').write_text(json.dumps(
+        {'command': list(command), 'results': rows,
+         'standings': [asdict(s) for s in standings(entries)]}, indent=1) + '\n')
     (folder / 'results.md').write_text(
         f"{table(entries)}\n{f'`{shlex.join(command)}`' if command else ''}\n")
     save_plots(entries, folder)
@@ -93,6 +98,37 @@ def label(generator: str) -> str:
     return path.parent.name if path.name == 'preset' and path.parent.name else path.name
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Closed loop of a generator on a task, or pooled over all (`ALL`), and against the generator
+    that is named first, on the seeds that both ran; None for that one itself."""
+
+    task: str
+    generator: str
+    n: int
+    successes: int
+    against_first: Paired | None
+
+
+def standings(entries: Sequence[Entry]) -> list[Standing]:
+    """Of every task and, where there are several, of all together."""
+    outcomes: dict[tuple[str, str], dict[tuple[str, int], bool]] = {}
+    tasks = list(dict.fromkeys(e.task for e in entries))
+    for e in entries:
+        if e.closed is not None:
+            rows = {(e.task, row['seed']): row['success'] for row in e.closed['outcomes']}
+            for task in (e.task, ALL) if len(tasks) > 1 else (e.task,):
+                outcomes.setdefault((task, e.generator), {}).update(rows)
+    found, first = [], {}
+    for (task, generator), mine in sorted(outcomes.items(), key=lambda x: x[0][0] == ALL):
+        base = first.setdefault(task, mine)
+        common = [key for key in mine if key in base]
+        against = None if base is mine or not common else paired(
+            [mine[key] for key in common], [base[key] for key in common])
+        found.append(Standing(task, generator, len(mine), sum(mine.values()), against))
+    return found
+
+
 # measure -> (heading, digits)
 _OPEN = {'tcp_mm': ('TCP mm', 1), 'tcp_deg': ('TCP deg', 1), 'gripper_points_mm': ('gripper mm', 1),
          'moving_points_mm': ('moving mm', 1), 'points_mm': ('all mm', 1),
@@ -101,20 +137,22 @@ _OPEN = {'tcp_mm': ('TCP mm', 1), 'tcp_deg': ('TCP deg', 1), 'gripper_points_mm'
 
 
 def table(entries: Sequence[Entry]) -> str:
-    """Markdown: closed loop, where tasks were lost, and the measures of the futures."""
-    parts = []
+    """Markdown: closed loop, paired with the generator that is named first, where tasks were lost,
+    and the measures of the futures."""
+    parts, ranked = [], standings(entries)
+    first = entries[0].generator if entries else ''
     for task in dict.fromkeys(e.task for e in entries):
         mine = [e for e in entries if e.task == task]
         parts.append(f'## {task}\n')
         closed = [(e.generator, e.closed) for e in mine if e.closed is not None]
         if closed:
             parts.append(_markdown(
-                ['generator', 'success', 'Wilson 95 %', 'furthest stage', 'failure cause',
+                [*_standing_header(first), 'furthest stage', 'failure cause',
                  'observation to plan p50 / p95 s'],
-                [[name, f"{r['successes']}/{r['n']}",
-                  ' to '.join(f'{x:.2f}' for x in r['wilson95']), _counts(r['stages']),
-                  _counts(r['causes']), _latency(r['latency_s']['observation_to_plan'])]
-                 for name, r in closed]))
+                [[*_standing(s), _counts(r['stages']), _counts(r['causes']),
+                  _latency(r['latency_s']['observation_to_plan'])]
+                 for s, (_, r) in zip((s for s in ranked if s.task == task), closed,
+                                      strict=True)]))
         opened = [(e.generator, e.open['measures']) for e in mine if e.open is not None]
         if opened:
             parts.append(_markdown(
@@ -123,7 +161,27 @@ def table(entries: Sequence[Entry]) -> str:
                 [[name, *(_number(m, key, 'p50', digits) for key, (_, digits) in _OPEN.items()),
                   _number(m, 'tcp_mm', 'p90', 1), _number(m, 'true_tcp_mm', 'p50', 1)]
                  for name, m in opened]))
+    pooled = [s for s in ranked if s.task == ALL]
+    if pooled:
+        parts.append(f'## {ALL.capitalize()}\n')
+        parts.append(_markdown(_standing_header(first), [_standing(s) for s in pooled]))
     return '\n'.join(parts)
+
+
+def _standing_header(first: str) -> list[str]:
+    return ['generator', 'success', 'Wilson 95 %', f'less {first}, paired 95 %', 'McNemar p']
+
+
+def _standing(s: Standing) -> list[str]:
+    cells = [s.generator, f'{s.successes}/{s.n}', _span(wilson(s.successes, s.n), '.2f')]
+    if s.against_first is None:
+        return [*cells, '', '']
+    a = s.against_first
+    return [*cells, f'{a.difference:+.2f} ({_span(a.interval, "+.2f")})', f'{a.p:.2g}']
+
+
+def _span(bounds: Sequence[float], form: str) -> str:
+    return ' to '.join(f'{x:{form}}' for x in bounds)
 
 
 def _markdown(header: list[str], rows: list[list[str]]) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from fourdgen_ros.core.errors import ExecutionError
 from fourdgen_ros.core.types import GripperCommand, JointTrajectory, MotionPlan
+from fourdgen_ros.motion.deviation import PERIOD, DeviationError, DeviationLimits, DeviationMonitor
 from fourdgen_ros.sim.trajectory import Status, Tolerances, TrajectoryFollower
 
 if TYPE_CHECKING:
@@ -28,14 +30,36 @@ _GRIPPER_LIMIT = 2.5  # s
 def execute(cell: Cell, plan: MotionPlan, observe: Callable[[], None] = lambda: None) -> None:
     """Run all segments of a plan; `observe` is called after every 2 ms of simulated time.
 
-    Raises ExecutionError when a joint leaves its tolerance or the fingers do not come to rest; the
-    arm then holds where it is.
+    Raises DeviationError when the tool is not where it was imagined, and ExecutionError when a
+    joint leaves its tolerance or the fingers do not come to rest; the arm then holds where it is.
     """
-    for segment in plan.segments:
-        if isinstance(segment, JointTrajectory):
-            _move(cell, segment, observe)
-        else:
-            _grip(cell, segment, observe)
+    for segment, (times, poses) in zip(plan.segments, plan.tcp_paths(), strict=True):
+        look = _every(cell, DeviationMonitor(times, poses, DeviationLimits()), observe)
+        try:
+            if isinstance(segment, JointTrajectory):
+                _move(cell, segment, look)
+            else:
+                _grip(cell, segment, look)
+        except DeviationError:
+            _hold(cell)
+            raise
+
+
+def _every(cell: Cell, monitor: DeviationMonitor,
+           observe: Callable[[], None]) -> Callable[[], None]:
+    """`observe`, and a look at the tool at the rate at which the execution node looks."""
+    start, period, steps = cell.time, round(PERIOD / STEP), itertools.count(1)
+
+    def look() -> None:
+        observe()
+        if next(steps) % period == 0:
+            monitor.check(cell.tcp_pose(), cell.time - start)
+
+    return look
+
+
+def _hold(cell: Cell) -> None:
+    cell.set_arm_target(cell.joint_positions, np.zeros(len(cell.joint_positions)))
 
 
 def _move(cell: Cell, trajectory: JointTrajectory, observe: Callable[[], None]) -> None:
@@ -53,7 +77,7 @@ def _move(cell: Cell, trajectory: JointTrajectory, observe: Callable[[], None]) 
         if outcome.status is Status.SUCCEEDED:
             return
         if outcome.status is not Status.RUNNING:
-            cell.set_arm_target(cell.joint_positions, np.zeros(joints))
+            _hold(cell)
             raise ExecutionError(f'arm motion: {outcome.status.value}', got=outcome.message,
                                  hint='Something is in the way, or the motion is too fast.')
 
@@ -73,4 +97,5 @@ def _grip(cell: Cell, command: GripperCommand, observe: Callable[[], None]) -> N
                 return
             before = now
     raise ExecutionError('gripper', expected=f'at rest after {_GRIPPER_LIMIT} s',
-                         got=f'still moving at opening {1e3 * before:.1f} mm')
+                         got=f'still moving at opening {1e3 * before:.1f} mm',
+                         hint='Something moves between the fingers: look at the scene.')

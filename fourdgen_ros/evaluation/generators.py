@@ -10,31 +10,42 @@ from typing import TYPE_CHECKING
 
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.paths import share_directory
+from fourdgen_ros.evaluation.own import is_own, load_own
+from fourdgen_ros.policy.client import MARK
 
 if TYPE_CHECKING:
     from fourdgen_ros.generator.base import Generator
     from fourdgen_ros.sim.cell import CellState
 
-SIMULATED = ('oracle', 'still')  # they know the simulator's state and have no weights
+SIMULATED = ('oracle', 'oracle-rgb', 'still')  # they know the simulator's state and have no weights
+RGB_ONLY = ('oracle-rgb', 'tiny-rgb')  # names of generators whose futures have no points
 
 
 def model_folder(name: str) -> Path | None:
-    """Folder of the weights of a generator: `tiny` (bundled) or a path; None for `SIMULATED`.
+    """Folder of the weights of a generator: `tiny` (bundled) or a path; None for `SIMULATED` and
+    for a class of the user (see own.py).
 
     Raises InputError when there is no such folder.
     """
-    if name in SIMULATED:
+    if name in SIMULATED or is_own(name):
         return None
     folder = share_directory() / 'models' / 'tiny' if name == 'tiny' else Path(name)
     if not folder.is_dir():
         raise InputError('generator', got=repr(name),
-                         expected=f"one of {(*SIMULATED, 'tiny')} or a folder with trained weights",
+                         expected=f"one of {(*SIMULATED, 'tiny')}, a folder with trained weights "
+                                  'or module:Class',
                          hint='Train one with `fourdgen train`.')
     return folder
 
 
+def is_policy(name: str) -> bool:
+    """Whether it is the folder of a policy, which imagines nothing. Raises as `model_folder`."""
+    folder = model_folder(name)
+    return folder is not None and (folder / MARK).is_file()
+
+
 def load_generator(name: str, state: Callable[[], CellState] | None = None) -> Generator:
-    """`oracle`, `still`, `tiny` or a folder of weights.
+    """`oracle`, `oracle-rgb`, `still`, `tiny`, a folder of weights or a class of the user.
 
     `state` tells those that need the simulator the present state of the cell. Raises InputError for
     an unknown name, broken weights, or where `state` is needed and missing.
@@ -44,6 +55,8 @@ def load_generator(name: str, state: Callable[[], CellState] | None = None) -> G
         from fourdgen_ros.generator.load import load_generator as load_folder
 
         return load_folder(folder)
+    if is_own(name):
+        return load_own(name)
     if state is None:
         raise InputError(f'generator {name!r}', expected='a simulated cell, whose state it copies',
                          got='images only', hint='Use another generator, or --from-cell.')
@@ -51,6 +64,10 @@ def load_generator(name: str, state: Callable[[], CellState] | None = None) -> G
         from fourdgen_ros.evaluation.still import StillGenerator
 
         return StillGenerator(state)
+    if name == 'oracle-rgb':
+        from fourdgen_ros.evaluation.flat import FlatOracle
+
+        return FlatOracle(state)
     from fourdgen_ros.sim.oracle import OracleGenerator
 
     return OracleGenerator(state)

@@ -25,7 +25,8 @@ def load_folder(folder: Path, depth_unit: float = MILLIMETRE) -> Observation:
     colour = sorted(p for p in folder.glob('*') if p.name.lower().endswith(_COLOUR))
     if not colour:
         raise InputError(f'folder {folder}', expected='NAME_rgb.png, NAME_depth.png and '
-                         'NAME_camera.json for every view', got='no NAME_rgb.png')
+                         'NAME_camera.json for every view', got='no NAME_rgb.png',
+                         hint='Name the files so, or name them one by one with --images.')
     views = []
     for path in colour:
         name = path.name[:path.name.lower().rindex('_rgb.')]
@@ -65,16 +66,19 @@ def load_intrinsics(path: Path, height: int, width: int) -> NDArray[np.float64]:
     """
     if not path.is_file():
         raise InputError(f'camera file {path}', expected='intrinsics as JSON or camera_info YAML',
-                         got='no such file')
+                         got='no such file', hint='The driver tells them: `ros2 topic echo --once '
+                                                  '<camera>/color/camera_info > FILE`.')
     text = path.read_text(encoding='utf-8')
     try:
-        data = json.loads(text) if path.suffix == '.json' else yaml.safe_load(text)
+        data = json.loads(text) if path.suffix == '.json' else next(
+            yaml.safe_load_all(text), None)
         if not isinstance(data, dict):
             raise TypeError(f'a {type(data).__name__}')
         K = _matrix(data)
     except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise InputError(f'camera file {path}', expected='K, fx fy cx cy, or camera_matrix',
-                         got=f'{type(error).__name__}: {error}') from error
+                         got=f'{type(error).__name__}: {error}',
+                         hint='Smallest: {"fx": 600, "fy": 600, "cx": 320, "cy": 240}.') from error
     for keys, wanted in ((('width', 'image_width'), width), (('height', 'image_height'), height)):
         for key in keys:
             if key in data and int(data[key]) != wanted:
@@ -103,7 +107,8 @@ def _open(path: Path) -> Image.Image:
         image.load()
     except (OSError, UnidentifiedImageError) as error:
         raise InputError(f'image {path}', expected='a PNG or JPEG file',
-                         got=f'{type(error).__name__}: {error}') from error
+                         got=f'{type(error).__name__}: {error}',
+                         hint='Is the name right, and the file whole?') from error
     return image
 
 

@@ -143,8 +143,8 @@ def compare(future: Future, true: Future, T_ref_cameras: Array) -> dict[str, flo
 
 
 def agreement(future: Future, T_ref_cameras: Array, prefix: str) -> dict[str, float]:
-    """Cross-view IoU of the frames after the first; nothing for a single view."""
-    if len(T_ref_cameras) < 2:
+    """Cross-view IoU of the frames after the first; nothing for a single view or without points."""
+    if len(T_ref_cameras) < 2 or not future.valid.any():
         return {}
     masks, boxes = metrics.cross_view_iou(future, T_ref_cameras)
     return {f'{prefix}cross_view_iou': _mean(masks[:, 1:].ravel()),
@@ -159,7 +159,8 @@ def _mean(values: Iterable[float]) -> float:
 def _build(task: str, generator: str, camera_set: str) -> Callable[[int], dict]:
     limit_threads(generator)
     cell = Cell(task, camera_set=camera_set)
-    loop = OpenLoop(cell, load_generator(generator, cell.state), build_tracker())
+    imagine = load_generator(generator, cell.state)
+    loop = OpenLoop(cell, imagine, build_tracker(cell, imagine))
     return lambda seed: {'seed': seed, 'starts': loop.run(seed)}
 
 

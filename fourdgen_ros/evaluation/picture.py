@@ -120,7 +120,7 @@ def future_film(future: Future) -> Iterator[Image.Image]:
                          drawing.PAPER)
         for v in range(len(future.cameras)):
             y = v * (height + _GAP)
-            rgb = _outlined(future.rgb[v, t], future.gripper[v, t] > 0.5)
+            rgb = outlined(future.rgb[v, t], future.gripper[v, t] > 0.5)
             page.paste(drawing.enlarged(rgb, *SHOWN), (0, y))
             colours = drawing.depth_colours(depth[v, t], near, far)
             page.paste(drawing.enlarged(colours, *SHOWN), (width + _GAP, y))
@@ -133,7 +133,7 @@ def future_film(future: Future) -> Iterator[Image.Image]:
         yield page
 
 
-def _outlined(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def outlined(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Tint the gripper's pixels."""
     out = rgb.astype(np.float32)
     out[mask] = 0.6 * out[mask] + 0.4 * np.array(IMAGINED, np.float32)

@@ -56,7 +56,8 @@ class Segment:
 
     seconds: wall time by stage (generate, track, plan, execute) of the last attempt, and
     `observation_to_plan`; confidence: the least of the tracked frames that are executed; stage: how
-    far the task was afterwards; motion: simulated seconds of execution.
+    far the task was afterwards; motion: simulated seconds of execution; future and recording of the
+    last attempt, only when the run is recorded.
     """
 
     index: int
@@ -65,6 +66,7 @@ class Segment:
     failures: list[Failure] = field(default_factory=list)
     stage: str = 'none'
     motion: float = 0.0
+    future: Future | None = None
     recording: Recording | None = None
 
 
@@ -147,26 +149,29 @@ class Road:
     def _attempt(self, segment: Segment, seed: int, recorder: Recorder | None) -> None:
         cell, config = self.cell, self.config
         observation = cell.observe(config.height, config.width)
-        with self._stage(segment, 'generate'):
-            future = self.generator.generate(observation, task=cell.task, seed=seed,
-                                             steps=config.steps)
-        with self._stage(segment, 'track'):
-            trajectory = self._track(future, observation)
+        future, trajectory = self._imagine(segment, observation, seed, recorder)
         segment.confidence = float(trajectory.confidence[:config.frames].min())
         with self._stage(segment, 'plan'):
             plan = self.planner.plan(trajectory, cell.joint_positions, cell.opening,
                                      frames=config.frames, now_ns=round(cell.time * 1e9),
                                      steady_ns=time.monotonic_ns())
         segment.seconds['observation_to_plan'] = sum(
-            segment.seconds[stage] for stage in ('generate', 'track', 'plan'))
+            segment.seconds.get(stage, 0.0) for stage in ('generate', 'track', 'plan'))
         self._execute(segment, future, trajectory, plan, recorder)
 
-    def _track(self, future: Future, observation: Observation) -> GripperTrajectory:
-        """The tracked path in the base frame."""
-        T_base_ref = self.cell.T_base_camera(observation.reference.camera)
-        first = se3.inverse(T_base_ref) @ self.cell.tcp_pose()
-        trajectory = self.tracker.track(future, first, self.cell.opening)
-        return trajectory.transformed(T_base_ref, BASE_FRAME)
+    def _imagine(self, segment: Segment, observation: Observation, seed: int,
+                 recorder: Recorder | None) -> tuple[Future, GripperTrajectory]:
+        """The future and the gripper's path through it, in the base frame."""
+        with self._stage(segment, 'generate'):
+            future = self.generator.generate(observation, task=self.cell.task, seed=seed,
+                                             steps=self.config.steps)
+        if recorder is not None:
+            segment.future, segment.recording = future, None
+        with self._stage(segment, 'track'):
+            T_base_ref = self.cell.T_base_camera(observation.reference.camera)
+            first = se3.inverse(T_base_ref) @ self.cell.tcp_pose()
+            trajectory = self.tracker.track(future, first, self.cell.opening)
+            return future, trajectory.transformed(T_base_ref, BASE_FRAME)
 
     def _execute(self, segment: Segment, future: Future, trajectory: GripperTrajectory,
                  plan: MotionPlan, recorder: Recorder | None) -> None:

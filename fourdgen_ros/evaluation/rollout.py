@@ -10,12 +10,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 
+from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.evaluation.generators import fingerprint
 from fourdgen_ros.evaluation.road import Road, RoadConfig, RoadResult
 from fourdgen_ros.evaluation.seeds import Batch
 from fourdgen_ros.evaluation.stack import build_road, limit_threads, versions
 from fourdgen_ros.evaluation.statistics import summary, wilson
+from fourdgen_ros.evaluation.strips import folder_of, save_strip
 from fourdgen_ros.sim.cameras import FIXED
 
 log = logging.getLogger(__name__)
@@ -36,12 +39,17 @@ class RolloutSpec:
         return asdict(self) | {'weights': fingerprint(self.generator)}
 
 
-def run_seed(road: Road, seed: int) -> dict:
-    """Outcome of one seed as JSON; an unexpected error is a failure with cause 'error'."""
+def run_seed(road: Road, seed: int, strips: Path | None = None) -> dict:
+    """Outcome of one seed as JSON; an unexpected error is a failure with cause 'error'. A failure
+    leaves a picture in the folder `strips`."""
     start = time.perf_counter()
     try:
         road.cell.reset(seed)
-        return _row(seed, road.run(seed))
+        result = road.run(seed, record=strips is not None)
+        row = _row(seed, result)
+        if strips is not None and not result.success:
+            row['strip'] = save_strip(result, seed, strips)
+        return row
     except Exception as error:  # one bad seed must not lose the others
         log.error('seed %d:\n%s', seed, traceback.format_exc())
         return {'seed': seed, 'success': False, 'stage': road.cell.stage(), 'cause': 'error',
@@ -61,10 +69,19 @@ def _row(seed: int, result: RoadResult) -> dict:
 
 
 def rollout(spec: RolloutSpec, seeds: Iterable[int], batch: Batch | None = None,
-            on_result: Callable[[dict], None] = lambda row: None) -> dict:
-    """Run the task from every seed and return the report, see `report` and `Batch`."""
+            on_result: Callable[[dict], None] = lambda row: None, *, strips: bool = False) -> dict:
+    """Run the task from every seed and return the report, see `report` and `Batch`.
+
+    With `strips` a picture of every failure is kept beside the report, which names it (see
+    strips.py). Raises InputError for strips without a file of the report.
+    """
     batch = Batch() if batch is None else batch
-    return batch.run(_build, (spec,), seeds, spec.identity(), partial(report, spec), on_result)
+    if strips and batch.file is None:
+        raise InputError('strips', expected='a file of the report', got='none',
+                         hint='The pictures lie beside it: give --json FILE.')
+    folder = folder_of(batch.file) if strips else None
+    return batch.run(_build, (spec, folder), seeds, spec.identity(), partial(report, spec),
+                     on_result)
 
 
 def report(spec: RolloutSpec, rows: list[dict]) -> dict:
@@ -85,7 +102,7 @@ def report(spec: RolloutSpec, rows: list[dict]) -> dict:
         'weights': fingerprint(spec.generator), 'versions': versions(), 'outcomes': rows}
 
 
-def _build(spec: RolloutSpec) -> Callable[[int], dict]:
+def _build(spec: RolloutSpec, strips: Path | None) -> Callable[[int], dict]:
     limit_threads(spec.generator)
     return partial(run_seed, build_road(spec.task, spec.generator, spec.config,
-                                        camera_set=spec.camera_set))
+                                        camera_set=spec.camera_set), strips=strips)

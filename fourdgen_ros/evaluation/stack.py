@@ -7,34 +7,77 @@ import importlib.metadata
 import platform
 import sys
 from collections.abc import Callable
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import numpy as np
+import trimesh
+from numpy.typing import NDArray
 
 from fourdgen_ros import __version__
+from fourdgen_ros.core import se3
 from fourdgen_ros.core.paths import share_directory
-from fourdgen_ros.evaluation.generators import load_generator, model_folder
+from fourdgen_ros.evaluation.generators import (
+    RGB_ONLY,
+    is_policy,
+    load_generator,
+    model_folder,
+)
+from fourdgen_ros.evaluation.policy_road import PolicyRoad
 from fourdgen_ros.evaluation.road import Road, RoadConfig
 from fourdgen_ros.motion.embedded import EmbeddedPlanner
 from fourdgen_ros.motion.robot import RobotConfig
+from fourdgen_ros.policy.client import PolicyClient
 from fourdgen_ros.sim.cameras import FIXED
 from fourdgen_ros.sim.cell import Cell
 from fourdgen_ros.tracker.embedded import EmbeddedTracker
 from fourdgen_ros.tracker.gripper_model import load_gripper
+from fourdgen_ros.tracker.silhouette import SilhouetteTracker
+
+if TYPE_CHECKING:
+    from fourdgen_ros.generator.base import Generator
+    from fourdgen_ros.tracker.base import Tracker
 
 _LIBRARIES = ('numpy', 'scipy', 'torch', 'diffusers', 'mujoco', 'mink', 'pin', 'roboplan-core')
 
+_WRIST_POINTS = 2000  # 4 mm apart
 
-def build_tracker() -> EmbeddedTracker:
-    """The embedded tracker with the Panda hand."""
-    return EmbeddedTracker(load_gripper('panda_hand'))
+
+def build_tracker(cell: Cell, generator: Generator) -> Tracker:
+    """The embedded tracker with the Panda hand; for a generator without depth that of silhouettes,
+    which is told where the cameras of `cell` stand."""
+    gripper = load_gripper('panda_hand')
+    if generator.name in RGB_ONLY:
+        return SilhouetteTracker(
+            gripper, lambda: {name: cell.T_base_camera(name) for name in cell.cameras},
+            mount=_wrist())
+    return EmbeddedTracker(gripper)
+
+
+def _wrist() -> NDArray[np.float64]:
+    """Points (n, 3), m, of the surface of the Panda's last link in the frame of the TCP."""
+    mesh = trimesh.load(str(resources.files('fourdgen_ros') / 'assets' / 'franka_panda' / 'assets'
+                            / 'link7.stl'), force='mesh')
+    points, _ = trimesh.sample.sample_surface(mesh, _WRIST_POINTS, seed=0)
+    # the flange is 0.107 m in front of the link's frame, the TCP 0.1034 m in front of the flange
+    T_link_tcp = se3.make(se3.exp_so3(np.array([0.0, 0.0, -np.pi / 4])),
+                          np.array([0.0, 0.0, 0.107 + 0.1034]))
+    return se3.apply(se3.inverse(T_link_tcp), np.asarray(points))
 
 
 def build_road(task: str, generator: str, config: RoadConfig | None = None,
                on_stage: Callable[[int, str], None] = lambda segment, stage: None,
                camera_set: str = FIXED) -> Road:
-    """Cell, generator (by name or folder), embedded tracker and planner."""
+    """Cell, generator (by name or folder), embedded tracker and planner; or a policy by its folder
+    in the place of generator and tracker."""
     cell = Cell(task, camera_set=camera_set)
     robot = RobotConfig.from_yaml(share_directory() / 'config' / 'robots' / 'panda.yaml')
-    return Road(cell, load_generator(generator, cell.state), build_tracker(),
-                EmbeddedPlanner(robot), config, on_stage)
+    if is_policy(generator):
+        return PolicyRoad(cell, PolicyClient(model_folder(generator)), EmbeddedPlanner(robot),
+                          config)
+    imagine = load_generator(generator, cell.state)
+    return Road(cell, imagine, build_tracker(cell, imagine), EmbeddedPlanner(robot), config,
+                on_stage)
 
 
 def limit_threads(generator: str) -> None:

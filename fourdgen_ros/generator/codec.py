@@ -10,6 +10,9 @@ background keeps the measured depth exactly.
 Sharpness where it counts: the latent also tells the pose of the TCP in the view's own optical frame
 (`tcp_head`), and the decoder gets, for every pixel, the coordinates of the pixel's ray in the
 tool's frame. Drawing the gripper is then a local question with the same answer wherever it is.
+
+The RGB-only ablation (`depth=False`) is the same network on the same pictures with a plane for
+their depth, which tells nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from fourdgen_ros.generator.layers import ImageTrunk, block, rays, rotation_from
 # Decoded depth is centred here: metres = DEPTH_CENTRE + DEPTH_SCALE * network output.
 DEPTH_CENTRE = 0.9
 DEPTH_SCALE = 0.5
+PLANE = DEPTH_CENTRE  # m, the depth of every pixel where there is no depth
 # Wavelengths in m of the tool coordinates' sines: the size of the hand, of a finger.
 _WAVELENGTHS = (0.4, 0.16, 0.064)
 TOOL_CHANNELS = 3 + 6 * len(_WAVELENGTHS) + 1
@@ -55,12 +59,14 @@ class DecodedFrame:
 class FrameCodec(ModelMixin, ConfigMixin):
     """Encoder to (N, latent_dim), decoder given the features of frame 0, TCP read-out.
 
-    `height` and `width` are multiples of 16.
+    `height` and `width` are multiples of 16. Without `depth` it is trained with `PLANE` for the
+    depth of all pixels, needs it in its frames, and the depth that it decodes means nothing.
     """
 
     @register_to_config
     def __init__(self, height: int = 96, width: int = 128, latent_dim: int = 64,
-                 widths: tuple[int, int, int] = (64, 128, 192), fine_width: int = 48) -> None:
+                 widths: tuple[int, int, int] = (64, 128, 192), fine_width: int = 48,
+                 depth: bool = True) -> None:
         super().__init__()
         w0, w1, w2 = widths
         cells = (height // 16) * (width // 16)

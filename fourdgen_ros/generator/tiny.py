@@ -17,7 +17,7 @@ from fourdgen_ros.core.camera import pointmap, resize_view
 from fourdgen_ros.core.errors import GenerationError, InputError
 from fourdgen_ros.core.types import Future, Observation, RgbdView
 from fourdgen_ros.generator.checks import require_depth, require_steps
-from fourdgen_ros.generator.codec import FrameCodec
+from fourdgen_ros.generator.codec import PLANE, FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics, pose_from_9d
 from fourdgen_ros.generator.layers import DEPTH_RANGE, frame_tensor, rays
 from fourdgen_ros.generator.sampling import sample_future
@@ -33,10 +33,9 @@ HAND_REACH = 0.25  # m of depth from the TCP to any point of hand and fingers, w
 class TinyGenerator:
     """Codec + dynamics + scheduler behind the `Generator` protocol.
 
+    `name` is 'tiny', or 'tiny-rgb' when the codec knows no depth: its futures have no valid point.
     Raises InputError when codec and dynamics do not fit each other.
     """
-
-    name = 'tiny'
 
     def __init__(self, codec: FrameCodec, dynamics: LatentDynamics,
                  scheduler: FlowMatchEulerDiscreteScheduler) -> None:
@@ -49,6 +48,7 @@ class TinyGenerator:
         self.codec = codec.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.dynamics = dynamics.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.scheduler = scheduler
+        self.name = 'tiny' if codec.config.depth else 'tiny-rgb'
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, device: str = 'cpu') -> TinyGenerator:
@@ -81,6 +81,9 @@ class TinyGenerator:
         device = self.codec.device
         rgb = torch.from_numpy(np.stack([v.rgb for v in views])).to(device)
         depth = torch.from_numpy(np.stack([v.depth for v in views])).to(device)
+        sees_depth = self.codec.config.depth
+        if not sees_depth:
+            depth = torch.full_like(depth, PLANE)
         K = torch.from_numpy(np.stack([v.K for v in views])).float().to(device)
         frame0 = frame_tensor(rgb, depth, K).contiguous(memory_format=torch.channels_last)
         clock.lap('prepare')
@@ -113,8 +116,9 @@ class TinyGenerator:
         colour, metres = out.compose(colour0, depth0)
         mask = torch.sigmoid(out.gripper).view(len(views), frames, height, width)
         # Frame 0 keeps its measured depth: a mask drawn beside the hand would mark what is behind.
-        behind = depth - tools[:, 0, 2, None, None] > HAND_REACH
-        mask[:, 0] *= ~behind
+        if sees_depth:
+            behind = depth - tools[:, 0, 2, None, None] > HAND_REACH
+            mask[:, 0] *= ~behind
         clock.lap('decode')
 
         # 4. Points of every view in the reference view's frame
@@ -127,6 +131,9 @@ class TinyGenerator:
         colour = colour.view(len(views), frames, 3, height, width)
         result = self._assemble(observation, views, colour, points, metres.view(shape),
                                 mask, R, p, seed, steps)
+        if not sees_depth:
+            result = replace(result, points=np.full_like(result.points, np.nan),
+                             valid=np.zeros_like(result.valid), clamp_ratio=0.0)
         clock.lap('points')
         told = 0.1 * tools[..., 9].mean(0).clamp_min(0.0).float().cpu().numpy()
         return replace(result, timings=clock.laps, opening=told)
@@ -138,9 +145,11 @@ class TinyGenerator:
         limit = self.dynamics.config.max_views
         if len(observation.views) > limit:
             raise InputError('observation', expected=f'at most {limit} views',
-                             got=str(len(observation.views)))
+                             got=str(len(observation.views)),
+                             hint='Name fewer cameras, or train on as many.')
         require_steps(steps)
-        require_depth(observation, DEPTH_RANGE)
+        if self.codec.config.depth:
+            require_depth(observation, DEPTH_RANGE)
 
     def _assemble(self, observation: Observation, views: list[RgbdView], colour: Tensor,
                   points: Tensor, metres: Tensor, mask: Tensor, R: Tensor, p: Tensor, seed: int,

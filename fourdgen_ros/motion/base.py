@@ -18,12 +18,15 @@ class Planner(Protocol):
     """Turns a gripper trajectory into a checked motion. Nothing moves."""
 
     def plan(self, trajectory: GripperTrajectory, joints: NDArray[np.float64], opening: float, *,
-             frames: int | None = None, now_ns: int, steady_ns: int | None = None) -> MotionPlan:
+             frames: int | None = None, now_ns: int, steady_ns: int | None = None,
+             skip_passed: bool = False) -> MotionPlan:
         """Plan from the robot's state now along the first `frames` poses (None: all).
 
-        `trajectory` lies in the robot base frame and its pose 0 is where the robot is; `joints`
-        (J,) rad; `opening` m. `now_ns` is read from the clock of `trajectory.stamp`; `steady_ns`
-        from the clock in which the plan expires (None: the same clock). Raises PlanningError.
+        `trajectory` lies in the robot base frame and its pose 0 is where the robot is, or, with
+        `skip_passed`, one of its poses: it has moved on since, and frames count from there.
+        `joints` (J,) rad; `opening` m. `now_ns` is read from the clock of `trajectory.stamp`;
+        `steady_ns` from the clock in which the plan expires (None: the same clock). Raises
+        PlanningError.
         """
         ...
 

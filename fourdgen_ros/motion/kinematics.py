@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -124,7 +126,7 @@ class RobotModel(ForwardKinematics):
         q[self._fingers] = self.robot.finger_position(opening)
         return q
 
-    def _add_scene(self, coal: object) -> None:
+    def _add_scene(self, coal: ModuleType) -> None:
         pin, links = self._pin, range(len(self._names))
         for box in self.robot.scene:
             placement = pin.SE3(np.eye(3), np.array(box.position))

@@ -245,8 +245,9 @@ class MoveItPlanner(TrajectoryPlanner):
         self._moveit = moveit
 
     def plan(self, trajectory: GripperTrajectory, joints: Array, opening: float, *,
-             frames: int | None = None, now_ns: int, steady_ns: int | None = None) -> MotionPlan:
+             frames: int | None = None, now_ns: int, steady_ns: int | None = None,
+             skip_passed: bool = False) -> MotionPlan:
         """See TrajectoryPlanner. The obstacles are sent each time: MoveIt may have restarted."""
         self._moveit.update_scene(self.robot.scene, self.robot.base_link)
         return super().plan(trajectory, joints, opening, frames=frames, now_ns=now_ns,
-                            steady_ns=steady_ns)
+                            steady_ns=steady_ns, skip_passed=skip_passed)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
 from fourdgen_ros.core import se3
+from fourdgen_ros.core.errors import PlanningError
+from fourdgen_ros.core.types import GripperTrajectory
 from fourdgen_ros.motion.robot import FingerTip
 
 Array = NDArray[np.float64]
@@ -93,6 +96,26 @@ def densify(poses: Array, times: Array, step: float) -> tuple[Array, Array]:
     knots = np.r_[0, np.cumsum(counts)]
     samples = np.interp(np.arange(knots[-1] + 1), knots, times)
     return _to_poses(PchipInterpolator(times, values)(samples)), knots
+
+
+def without_passed(trajectory: GripperTrajectory, pose: Array,
+                   opening_change: float) -> GripperTrajectory:
+    """The trajectory from its frame nearest to `pose` (4, 4), where the robot is now, on.
+
+    Only frames before the gripper's opening changes by half of `opening_change` (m) can have been
+    passed: a grasp that is still to come is never skipped. Times start at 0 again. Raises
+    PlanningError when nothing lies ahead.
+    """
+    same = np.abs(trajectory.opening - trajectory.opening[0]) < opening_change / 2.0
+    passed = len(same) if same.all() else int(same.argmin())
+    pairs = [se3.distance(pose, p) for p in trajectory.poses[:passed]]
+    first = int(np.argmin([move + METRES_PER_RADIAN * turn for move, turn in pairs]))
+    if first == len(trajectory.poses) - 1:
+        raise PlanningError('trajectory', expected='frames that the robot has not passed yet',
+                            got='none', hint='Observe and generate again.')
+    return replace(trajectory, poses=trajectory.poses[first:], opening=trajectory.opening[first:],
+                   confidence=trajectory.confidence[first:],
+                   times=trajectory.times[first:] - trajectory.times[first])
 
 
 def path_steps(poses: Array) -> Array:

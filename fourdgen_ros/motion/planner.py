@@ -80,8 +80,12 @@ class TrajectoryPlanner:
         self._lock = threading.Lock()
 
     def plan(self, trajectory: GripperTrajectory, joints: Array, opening: float, *,
-             frames: int | None = None, now_ns: int, steady_ns: int | None = None) -> MotionPlan:
+             frames: int | None = None, now_ns: int, steady_ns: int | None = None,
+             skip_passed: bool = False) -> MotionPlan:
         """Follow the first `frames` poses (frame 0, the robot's own, included; None: all).
+
+        With `skip_passed` the robot has moved along the trajectory since it was observed: what lies
+        before the nearest pose is left out, and `frames` count from there.
 
         The path is split at gripper events, smoothed by confidence, followed by inverse kinematics,
         timed within the robot's limits and no faster than imagined, and checked. When a later part
@@ -92,11 +96,17 @@ class TrajectoryPlanner:
         Raises CheckError (a PlanningError) naming check, limit and value, PlanningError when there
         is no inverse kinematics, InputError for a malformed request.
         """
-        n = len(trajectory.poses)
-        if frames is not None and not 2 <= frames <= n:
-            raise InputError('frames to follow', expected=f'2 to {n}, or none for all',
-                             got=str(frames))
         with self._lock:
+            if skip_passed:
+                trajectory = path.without_passed(
+                    trajectory, self._kinematics.fk(np.asarray(joints, float)),
+                    self.settings.opening_change)
+                frames = None if frames is None else min(frames, len(trajectory.poses))
+            n = len(trajectory.poses)
+            if frames is not None and not 2 <= frames <= n:
+                raise InputError('frames to follow', expected=f'2 to {n}, or none for all',
+                                 got=str(frames),
+                                 hint='Frame 0 is the present; the task loop has it as `frames`.')
             return self._plan(trajectory, np.asarray(joints, float), float(opening),
                               n if frames is None else frames, now_ns,
                               now_ns if steady_ns is None else steady_ns)
@@ -231,8 +241,8 @@ class TrajectoryPlanner:
                                  timed.fraction * float(leg.times[-1] - leg.times[0]))
         velocity, acceleration, _ = timing.derivatives(positions, dt)
         acceleration[[0, -1]] = 0.0
-        segment = JointTrajectory(robot.joints, dt * np.arange(len(positions)), positions,
-                                  velocity, acceleration)
+        times = dt * np.arange(len(positions), dtype=float)
+        segment = JointTrajectory(robot.joints, times, positions, velocity, acceleration)
         tcp = self._kinematics.fk_path(positions)
         followed = waypoints[knots[knots <= reached]]
         safety.check_motion(log, segment, joints, tcp, followed, robot, limits)

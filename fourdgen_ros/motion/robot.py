@@ -173,13 +173,15 @@ class RobotConfig:
         """Read a robot file. Raises InputError when it is missing or incomplete."""
         path = Path(path)
         if not path.is_file():
-            raise InputError('robot file', expected='a YAML file', got=str(path))
-        data = yaml.safe_load(path.read_text())
+            there = sorted(file.stem for file in path.parent.glob('*.yaml'))
+            raise InputError('robot file', expected='a YAML file', got=str(path),
+                             hint=f'There are {", ".join(there) or "none"} in {path.parent}.')
         try:
-            return cls._from_dict(data)
-        except (KeyError, TypeError, ValueError) as error:
+            return cls._from_dict(yaml.safe_load(path.read_text(encoding='utf-8')))
+        except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
             raise InputError(f'robot file {path}', expected='the keys of config/robots/panda.yaml',
-                             got=f'{type(error).__name__}: {error}') from error
+                             got=f'{type(error).__name__}: {error}',
+                             hint='docs/robot.md tells what each key is.') from error
 
     @classmethod
     def named(cls, name: str) -> RobotConfig:
@@ -202,8 +204,8 @@ class RobotConfig:
             effort=float(gripper['effort']), tip=FingerTip(**gripper['tip']),
             workspace=Workspace(_bound(workspace['min']), _bound(workspace['max'])),
             table_height=data['table_height'],
-            scene=tuple(SceneBox(box['name'], tuple(map(float, box['size'])),
-                                 tuple(map(float, box['position'])), tuple(box['touches']))
+            scene=tuple(SceneBox(box['name'], _point(box['size']), _point(box['position']),
+                                 tuple(box['touches']))
                         for box in data['scene']))
 
 
@@ -215,6 +217,11 @@ def _asset(path: str | None) -> Path | None:
 def _pair(values: list[float]) -> tuple[float, float]:
     first, second = values
     return float(first), float(second)
+
+
+def _point(values: list[float]) -> tuple[float, float, float]:
+    x, y, z = values
+    return float(x), float(y), float(z)
 
 
 def _bound(values: list[float | None]) -> Bound:

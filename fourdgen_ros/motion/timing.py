@@ -19,7 +19,7 @@ def derivatives(positions: Array, dt: float) -> tuple[Array, Array, Array]:
     padded = np.concatenate([positions[:1], positions[:1], positions, positions[-1:],
                              positions[-1:]])
     velocity = (padded[3:-1] - padded[1:-3]) / (2.0 * dt)
-    acceleration = np.diff(padded, 2, axis=0) / dt**2
+    acceleration: Array = np.diff(padded, 2, axis=0) / dt**2
     jerk = np.diff(acceleration, axis=0) / dt
     velocity[[0, -1]] = 0.0
     return velocity, acceleration[1:-1], jerk

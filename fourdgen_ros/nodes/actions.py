@@ -268,13 +268,16 @@ def send_goal(client: SafeActionClient, goal: Any, *, timeout: float,
         raise ExecutionError(f'no action server {client.name!r} within {timeout:g} s',
                              hint='Start the node or controller that provides it, and compare '
                                   'names with `ros2 action list`.')
+    if interrupted():
+        raise CanceledError  # what is not sent cannot start
     on_feedback = None if feedback is None else (lambda message: feedback(message.feedback))
     future = client.send_goal_async(goal, feedback_callback=on_feedback)
     if not wait_for(future, timeout, interrupted):
         future.add_done_callback(_cancel_late)
         if interrupted():
             raise CanceledError
-        raise ExecutionError(f'action server {client.name!r} did not answer within {timeout:g} s')
+        raise ExecutionError(f'action server {client.name!r} did not answer within {timeout:g} s',
+                             hint='See the log of its node; is the machine overloaded?')
     if not future.result().accepted:
         raise ExecutionError(f'action server {client.name!r} rejected the goal',
                              hint='It is busy, or not active.')
@@ -304,7 +307,8 @@ def call_action(client: SafeActionClient, goal: Any, *, timeout: float, accept_t
     running.wait(5.0)
     if interrupted():
         raise CanceledError
-    raise ExecutionError(f'action {client.name!r} did not end within {timeout:g} s: canceled')
+    raise ExecutionError(f'action {client.name!r} did not end within {timeout:g} s: canceled',
+                         hint='See the log of its node, or give it more time.')
 
 
 def call_service(client: Client, request: Any, *, timeout: float,
@@ -317,5 +321,5 @@ def call_service(client: Client, request: Any, *, timeout: float,
     if not wait_for(future, timeout, interrupted):
         client.remove_pending_request(future)
         raise ExecutionError(f'service {client.service_name!r} did not answer within '
-                             f'{timeout:g} s')
+                             f'{timeout:g} s', hint='See the log of its node.')
     return future.result()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import threading
 import traceback
@@ -56,19 +57,20 @@ class StageNode(Node):
         self._open_goals = 0
         self._goals_changed = threading.Condition()
         self._fixed: set[str] = set()
-        self._choices: dict[str, Sequence[str]] = {}
+        self._choices: dict[str, tuple[Sequence[str], str]] = {}
         self._reports: list[Report] = []
         self.add_on_set_parameters_callback(self._check_choices)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self.create_timer(1.0, self._publish_diagnostics, callback_group=self.group)
 
     def parameter(self, name: str, default: Any, description: str, *, low: float | None = None,
-                  high: float | None = None, choices: Sequence[str] = (),
+                  high: float | None = None, choices: Sequence[str] = (), pattern: str = '',
                   dynamic: bool = False) -> Any:
         """Declare a parameter and return its value.
 
-        `low` and `high` are inclusive bounds, `choices` the allowed strings. Only a `dynamic`
-        parameter can be set while the node works. A value outside its bounds stops the start.
+        `low` and `high` are inclusive bounds, `choices` the allowed strings, beside which others
+        may match the regular expression `pattern`. Only a `dynamic` parameter can be set while the
+        node works. A value outside its bounds stops the start.
         """
         descriptor = ParameterDescriptor(
             description=description, read_only=not (dynamic or self.reconfigurable))
@@ -82,8 +84,10 @@ class StageNode(Node):
                 descriptor.integer_range = [
                     IntegerRange(from_value=int(low), to_value=int(high), step=1)]
         if choices:
-            descriptor.additional_constraints = f'one of {", ".join(choices)}'
-            self._choices[name] = tuple(choices)
+            names = ', '.join(choice or 'empty' for choice in choices)
+            descriptor.additional_constraints = f'one of {names}' + (
+                f', or what matches {pattern}' if pattern else '')
+            self._choices[name] = tuple(choices), pattern
         return self.declare_parameter(name, default, descriptor).value
 
     def value(self, name: str) -> Any:
@@ -92,11 +96,15 @@ class StageNode(Node):
 
     def _check_choices(self, parameters: list[Parameter]) -> SetParametersResult:
         for parameter in parameters:
-            allowed = self._choices.get(parameter.name)
-            if allowed is not None and parameter.value not in allowed:
+            if parameter.name not in self._choices:
+                continue
+            allowed, pattern = self._choices[parameter.name]
+            if parameter.value not in allowed and not (
+                    pattern and re.fullmatch(pattern, str(parameter.value))):
+                also = f' or what matches {pattern}' if pattern else ''
                 return SetParametersResult(
                     successful=False, reason=f'{parameter.name} is {parameter.value!r}, expected '
-                                             f'one of {", ".join(allowed)}')
+                                             f'one of {", ".join(allowed)}{also}')
         return SetParametersResult(successful=True)
 
     def report(self, statuses: Report) -> None:

@@ -56,17 +56,18 @@ class Controllers:
         self._event = node.create_publisher(String, 'trajectory_execution_event', 10)
 
     def run(self, segment: types.JointTrajectory | types.GripperCommand,
-            interrupted: Callable[[], bool]) -> None:
-        """Run one segment to its end.
+            interrupted: Callable[[], bool],
+            on_start: Callable[[], None] = lambda: None) -> None:
+        """Run one segment to its end; `on_start()` is called when the controller has accepted it.
 
         Raises RejectedError when nothing was started, ExecutionError with the controller's own code
         and text when it failed or took too long, and CanceledError as soon as `interrupted()`;
         whatever still runs has then been canceled.
         """
         if isinstance(segment, types.JointTrajectory):
-            self._run_arm(segment, interrupted)
+            self._run_arm(segment, interrupted, on_start)
         else:
-            self._run_gripper(segment, interrupted)
+            self._run_gripper(segment, interrupted, on_start)
 
     def stop(self) -> None:
         """Stop every motion at once, ours or not, and do not wait for answers.
@@ -80,33 +81,37 @@ class Controllers:
             if client.service_is_ready():
                 client.call_async(CancelGoal.Request())
 
-    def _run_arm(self, trajectory: types.JointTrajectory, interrupted: Callable[[], bool]) -> None:
+    def _run_arm(self, trajectory: types.JointTrajectory, interrupted: Callable[[], bool],
+                 on_start: Callable[[], None]) -> None:
         message = conversions.joint_trajectory_to_msg(trajectory)
         limit = trajectory.duration * self._time_factor + self._time_margin
         if self._execute is not None:
-            self._run_move_group(self._execute, message, limit, interrupted)
+            self._run_move_group(self._execute, message, limit, interrupted, on_start)
             return
         goal = FollowJointTrajectory.Goal(trajectory=message)
-        running = self._finish(self._arm, goal, limit, interrupted)
+        running = self._finish(self._arm, goal, limit, interrupted, on_start)
         result = running.result
         if result.error_code != FollowJointTrajectory.Result.SUCCESSFUL or not running.succeeded:
             raise ExecutionError(
                 f'arm controller {self._arm.name!r} failed with code {result.error_code} '
                 f'({_fjt_code(result.error_code)}), goal status {running.status}',
-                got=result.error_string)
+                got=result.error_string,
+                hint='See the log of the controller. Is the arm ready, and nothing in the way?')
 
     def _run_move_group(self, client: SafeActionClient, trajectory: JointTrajectoryMsg,
-                        limit: float, interrupted: Callable[[], bool]) -> None:
+                        limit: float, interrupted: Callable[[], bool],
+                        on_start: Callable[[], None]) -> None:
         msgs = moveit_msgs()
         goal = msgs.action.ExecuteTrajectory.Goal(
             trajectory=msgs.msg.RobotTrajectory(joint_trajectory=trajectory))
-        running = self._finish(client, goal, limit, interrupted)
+        running = self._finish(client, goal, limit, interrupted, on_start)
         error = error_code(running.result.error_code)
         if error.code != SUCCESS or not running.succeeded:
             raise ExecutionError(f'move_group action {client.name!r} failed, goal status '
                                  f'{running.status}', expected='SUCCESS', got=str(error))
 
-    def _run_gripper(self, command: types.GripperCommand, interrupted: Callable[[], bool]) -> None:
+    def _run_gripper(self, command: types.GripperCommand, interrupted: Callable[[], bool],
+                     on_start: Callable[[], None]) -> None:
         position = self._robot.finger_position(command.opening)
         if self._gripper_type == 'GripperCommand':
             goal = GripperCommand.Goal()
@@ -116,16 +121,17 @@ class Controllers:
             n = len(fingers)
             goal = ParallelGripperCommand.Goal(command=JointState(
                 name=fingers, position=[position] * n, effort=[command.max_effort] * n))
-        running = self._finish(self._gripper, goal, self._gripper_timeout, interrupted)
+        running = self._finish(self._gripper, goal, self._gripper_timeout, interrupted, on_start)
         result = running.result
         # A gripper that holds an object stalls before the commanded position: that is a success.
         if not running.succeeded and not (result.stalled or result.reached_goal):
             raise ExecutionError(
                 f'gripper controller {self._gripper.name!r} failed, goal status {running.status}',
-                got='neither at the goal nor stalled')
+                got='neither at the goal nor stalled',
+                hint='Is the gripper switched on, homed, and its controller active?')
 
     def _finish(self, client: SafeActionClient, goal: Any, limit: float,
-                interrupted: Callable[[], bool]) -> RunningGoal:
+                interrupted: Callable[[], bool], on_start: Callable[[], None]) -> RunningGoal:
         try:
             running = send_goal(client, goal, timeout=ACCEPT_TIMEOUT, interrupted=interrupted)
         except ExecutionError as error:
@@ -133,6 +139,7 @@ class Controllers:
         except CanceledError:
             self.stop()
             raise
+        on_start()
         if running.wait(limit, interrupted):
             if not running.succeeded and interrupted():
                 raise CanceledError  # the stop reached the controller before it reached us

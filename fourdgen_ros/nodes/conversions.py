@@ -29,8 +29,9 @@ from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMsg
 from trajectory_msgs.msg import JointTrajectoryPoint
 
-from fourdgen_ros.core import se3
+from fourdgen_ros.core import images, se3
 from fourdgen_ros.core.errors import InputError, MissingDependencyError
+from fourdgen_ros.core.images import camera_info_to_K
 from fourdgen_ros.core.synchroniser import SyncedSet
 from fourdgen_ros.core.types import (
     Future,
@@ -41,23 +42,13 @@ from fourdgen_ros.core.types import (
     Observation,
     RgbdView,
 )
+from fourdgen_ros.data.compressed import compressed_to_depth, compressed_to_rgb
 from fourdgen_ros.msg import GeneratedFuture, PlanSegment
 from fourdgen_ros.msg import GripperTrajectory as GripperTrajectoryMsg
 from fourdgen_ros.msg import MotionPlan as MotionPlanMsg
-from fourdgen_ros.nodes.compressed import compressed_to_depth, compressed_to_rgb
 
 Array = NDArray[np.float64]
 NS = 10**9
-
-# encoding -> (channels, channel order that gives RGB)
-_COLOR = {
-    'rgb8': (3, [0, 1, 2]),
-    'bgr8': (3, [2, 1, 0]),
-    'rgba8': (4, [0, 1, 2]),
-    'bgra8': (4, [2, 1, 0]),
-    'mono8': (1, [0, 0, 0]),
-}
-_DEPTH = {'16UC1': np.uint16, 'mono16': np.uint16, '32FC1': np.float32}
 
 
 # --- time, headers, geometry ---------------------------------------------------------------------
@@ -134,19 +125,6 @@ def _bytes(values: NDArray) -> array.array:
     return data
 
 
-def _pixels(msg: Image, dtype: type, channels: int, topic: str) -> NDArray:
-    """(H, W, channels) view of an image's data in its byte order, without row padding."""
-    kind = np.dtype(dtype).newbyteorder('>' if msg.is_bigendian else '<')
-    row = msg.width * channels * kind.itemsize
-    if msg.height == 0 or msg.width == 0 or msg.step < row or (
-            len(msg.data) < msg.step * (msg.height - 1) + row):
-        raise InputError(
-            f'image {topic}', expected=f'{msg.height} rows of {row} bytes for {msg.encoding}',
-            got=f'step {msg.step}, {len(msg.data)} bytes')
-    return np.ndarray((msg.height, msg.width, channels), kind, memoryview(msg.data),
-                      strides=(msg.step, channels * kind.itemsize, kind.itemsize))
-
-
 def _image(values: NDArray, encoding: str, stamp_ns: int, frame_id: str) -> Image:
     msg = Image(header=header(stamp_ns, frame_id), height=values.shape[0], width=values.shape[1],
                 encoding=encoding, is_bigendian=int(sys.byteorder == 'big'),
@@ -157,10 +135,8 @@ def _image(values: NDArray, encoding: str, stamp_ns: int, frame_id: str) -> Imag
 
 def image_to_rgb(msg: Image, topic: str = '') -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB of a colour or grey image."""
-    if msg.encoding not in _COLOR:
-        return _cv_bridge_rgb(msg, topic)
-    channels, order = _COLOR[msg.encoding]
-    return np.ascontiguousarray(_pixels(msg, np.uint8, channels, topic)[..., order])
+    return (images.color_pixels(msg, topic) if msg.encoding in images.COLOR
+            else _cv_bridge_rgb(msg, topic))
 
 
 def _cv_bridge_rgb(msg: Image, topic: str) -> NDArray[np.uint8]:
@@ -168,7 +144,7 @@ def _cv_bridge_rgb(msg: Image, topic: str) -> NDArray[np.uint8]:
         from cv_bridge import CvBridge
     except ImportError as error:
         raise MissingDependencyError(
-            f'encoding of image {topic}', expected=', '.join(_COLOR), got=repr(msg.encoding),
+            f'encoding of image {topic}', expected=', '.join(images.COLOR), got=repr(msg.encoding),
             hint='Install cv_bridge (apt: ros-jazzy-cv-bridge) for other encodings, or set the '
                  'camera to rgb8.') from error
     return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(msg, 'rgb8'))
@@ -183,7 +159,7 @@ def image_to_mono(msg: Image, topic: str = '') -> NDArray[np.uint8]:
     """(H, W) uint8 of a mono8 or 8UC1 image."""
     if msg.encoding not in ('mono8', '8UC1'):
         raise InputError(f'encoding of image {topic}', expected='mono8', got=repr(msg.encoding))
-    return np.ascontiguousarray(_pixels(msg, np.uint8, 1, topic)[..., 0])
+    return np.ascontiguousarray(images.pixels(msg, np.uint8, 1, topic)[..., 0])
 
 
 def mono_to_image(mono: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> Image:
@@ -196,16 +172,7 @@ def image_to_depth(msg: Image, topic: str = '') -> NDArray[np.float32]:
 
     0, negative and non-finite values are invalid and become NaN.
     """
-    if msg.encoding not in _DEPTH:
-        raise InputError(f'encoding of depth image {topic}', expected='16UC1 (mm) or 32FC1 (m)',
-                         got=repr(msg.encoding),
-                         hint='Use the depth image that is aligned to colour.')
-    raw = _pixels(msg, _DEPTH[msg.encoding], 1, topic)[..., 0]
-    depth = raw.astype(np.float32)
-    if raw.dtype.kind == 'u':
-        depth /= np.float32(1000.0)
-    depth[~((depth > 0) & np.isfinite(depth))] = np.nan
-    return depth
+    return images.metres(images.depth_pixels(msg, topic))
 
 
 def depth_to_image(depth: NDArray[np.float32], stamp_ns: int, frame_id: str,
@@ -219,23 +186,6 @@ def depth_to_image(depth: NDArray[np.float32], stamp_ns: int, frame_id: str,
         mm = np.rint(depth * np.float32(1000.0))
         mm = np.where((mm > 0) & (mm <= 65535), mm, 0).astype(np.uint16)
     return _image(mm, encoding, stamp_ns, frame_id)
-
-
-def camera_info_to_K(
-        msg: CameraInfo, height: int, width: int, topic: str = '') -> Array:
-    """K (3, 3) of the camera whose image is (height, width).
-
-    Raises InputError when the info is for another size (K would be wrong) or K is not positive.
-    """
-    if (msg.height, msg.width) != (height, width):
-        raise InputError(f'camera info {topic}', expected=f'the image size {width}x{height}',
-                         got=f'{msg.width}x{msg.height}',
-                         hint='Calibrate at this resolution, or publish a scaled camera info.')
-    K = np.array(msg.k, float).reshape(3, 3)
-    if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0):
-        raise InputError(f'camera info {topic}', expected='K with positive focal lengths',
-                         got=str(K.tolist()), hint='The camera is not calibrated.')
-    return K
 
 
 def K_to_camera_info(

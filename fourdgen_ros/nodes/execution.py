@@ -21,10 +21,11 @@ from fourdgen_ros.action import ExecutePlan, PlanMotion
 from fourdgen_ros.core.errors import ExecutionError, InputError, PlanningError
 from fourdgen_ros.core.health import Latencies, Status, execution_status
 from fourdgen_ros.core.paths import share_directory
-from fourdgen_ros.core.types import GripperCommand, JointTrajectory, MotionPlan
-from fourdgen_ros.motion.base import Planner
+from fourdgen_ros.core.types import JointTrajectory, MotionPlan
+from fourdgen_ros.motion.base import Kinematics, Planner
+from fourdgen_ros.motion.deviation import DeviationLimits
 from fourdgen_ros.motion.modes import ExecutionMode, LedgerError, PlanLedger, Refusal
-from fourdgen_ros.motion.robot import GRIPPER_ACTIONS, RobotConfig
+from fourdgen_ros.motion.robot import RobotConfig
 from fourdgen_ros.motion.safety import CheckError, SafetyLimits, check_start
 from fourdgen_ros.motion.watchdog import Watchdog
 from fourdgen_ros.msg import MotionPlan as MotionPlanMsg
@@ -32,9 +33,11 @@ from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.actions import POLL, ActionError, CanceledError, Goal, Worker, serve_action
 from fourdgen_ros.nodes.base import run_node
 from fourdgen_ros.nodes.controllers import Controllers, RejectedError
+from fourdgen_ros.nodes.deviation_guard import DeviationGuard
+from fourdgen_ros.nodes.execution_parameters import LIMITS, declare_execution
 from fourdgen_ros.nodes.joints import Joints
 from fourdgen_ros.nodes.lifecycle import ManagedNode
-from fourdgen_ros.nodes.planners import declare_planning, make_planner
+from fourdgen_ros.nodes.planners import make_kinematics, make_planner
 from fourdgen_ros.nodes.qos import LATCHED, SENSOR, qos_events
 from fourdgen_ros.srv import ConfirmPlan
 
@@ -42,18 +45,6 @@ Result = ExecutePlan.Result
 REFUSALS = {Refusal.UNKNOWN: Result.UNKNOWN_PLAN, Refusal.EXPIRED: Result.EXPIRED,
             Refusal.TAKEN: Result.EXPIRED, Refusal.NOT_CONFIRMED: Result.NOT_CONFIRMED,
             Refusal.DRY_RUN: Result.DRY_RUN}
-LIMITS = {
-    'velocity_scaling': (0.1, 0.01, 1.0, 'share of the robot\'s joint velocities that is used'),
-    'acceleration_scaling': (0.1, 0.01, 1.0, 'share of the robot\'s joint accelerations'),
-    'tcp_speed': (0.25, 0.001, 2.0, 'greatest speed of the tool centre point [m/s]'),
-    'max_age': (30.0, 0.1, 600.0, 'greatest age of a trajectory\'s observation [s]'),
-    'plan_lifetime': (30.0, 0.1, 600.0, 'how long a plan may be started [s]'),
-    'min_confidence': (0.2, 0.0, 1.0, 'least tracking confidence of a pose that is followed'),
-    'min_fraction': (0.5, 0.0, 1.0, 'least share of the path that must be reachable'),
-    'start_distance': (0.03, 0.0, 0.2, 'between the tracked start and the robot [m]'),
-    'start_angle': (0.35, 0.0, 3.2, 'between the tracked start and the robot [rad]'),
-    'start_joints': (0.01, 0.0, 0.2, 'between a motion\'s start and the robot, per joint [rad]'),
-}
 
 
 class ExecutionNode(ManagedNode):
@@ -62,11 +53,12 @@ class ExecutionNode(ManagedNode):
     def __init__(self, planner: Planner | None = None, **options: Any) -> None:
         """`planner` overrides the one of the parameters."""
         super().__init__('execution', **options)
-        self._declare()
+        declare_execution(self)
         self._given = planner
         self._watchdog: Watchdog | None = None
         self._controllers: Controllers | None = None
         self._planner: Planner | None = None
+        self._kinematics: Kinematics | None = None
         self._ledger = PlanLedger(ExecutionMode.DRY_RUN)
         self._stop_requested = False
         self._executing = threading.Event()
@@ -90,34 +82,6 @@ class ExecutionNode(ManagedNode):
                      busy=Result.BUSY)
         self.report(lambda: {'execution': self._status()})
 
-    def _declare(self) -> None:
-        self.parameter('robot', 'panda', 'robot: the name of a file in config/robots')
-        self.parameter(
-            'execution_mode', 'dry_run', 'dry_run: nothing is ever sent; confirm: every plan needs '
-            'confirm_plan with its id; auto: plans are executed on request',
-            choices=[mode.value for mode in ExecutionMode])
-        for name, (default, low, high, description) in LIMITS.items():
-            self.parameter(name, default, description, low=low, high=high)
-        self.parameter('joint_state_timeout', 0.5, 'no joint states for this long stop the robot '
-                                                   '[s]', low=0.05, high=5.0)
-        self.parameter(
-            'heartbeat_timeout', 1.0, 'no `heartbeat` for this long stops the robot; 0: no '
-            'heartbeat is asked for [s]', low=0.0, high=10.0)
-        declare_planning(self)
-        self.parameter('arm_action', '', 'FollowJointTrajectory action of the arm controller; '
-                       'empty: that of the robot file')
-        self.parameter('gripper_action', '', 'action of the gripper controller; empty: that of '
-                       'the robot file')
-        self.parameter('gripper_action_type', '', 'type of the gripper action, of control_msgs; '
-                       'empty: that of the robot file', choices=['', *GRIPPER_ACTIONS])
-        self.parameter('execute_action', '', 'action of move_group that passes arm motions on; '
-                       'empty: they go to arm_action directly')
-        self.parameter('time_factor', 1.5, 'an arm motion may take this many times its '
-                                           'duration ...', low=1.0, high=10.0)
-        self.parameter('time_margin', 3.0, '... and this much more [s]', low=0.1, high=60.0)
-        self.parameter('gripper_timeout', 5.0, 'time limit of a gripper command [s]',
-                       low=0.1, high=60.0)
-
     def configure(self) -> None:
         """Read the robot and the limits, load the planner, look for the controllers.
 
@@ -134,6 +98,10 @@ class ExecutionNode(ManagedNode):
         if fault is not None:
             self._watchdog.stop(fault)
         self._ledger = PlanLedger(ExecutionMode(self.value('execution_mode')))
+        self._deviation = DeviationLimits(
+            **{name: self.value(f'deviation_{name}') for name in ('distance', 'angle', 'lag')})
+        # Its own: the planner's is used by another thread.
+        self._kinematics = make_kinematics(self, self._robot) if self._deviation.watched else None
         self._planner = self._given if self._given is not None else make_planner(
             self, self._robot, self._limits)
         names = self._robot.controllers
@@ -162,7 +130,7 @@ class ExecutionNode(ManagedNode):
 
     def cleanup(self) -> None:
         """Forget planner and controllers."""
-        self._controllers = self._planner = None
+        self._controllers = self._planner = self._kinematics = None
         self._worker.close()
 
     # --- planning -----------------------------------------------------------------------------
@@ -181,7 +149,8 @@ class ExecutionNode(ManagedNode):
         start = time.monotonic()
         plan = self._worker.run(goal, lambda: self._planner.plan(
             trajectory, joints, self._robot.opening_at(fingers), frames=frames,
-            now_ns=self.get_clock().now().nanoseconds, steady_ns=time.monotonic_ns()))
+            now_ns=self.get_clock().now().nanoseconds, steady_ns=time.monotonic_ns(),
+            skip_passed=goal.request.skip_passed))
         self._latencies.add('plan', time.monotonic() - start)
         self._ledger.register(plan)
         result.plan = conversions.motion_plan_to_msg(
@@ -196,6 +165,7 @@ class ExecutionNode(ManagedNode):
             plan = self._take(goal)
         finally:
             self._doing = 'ready'
+        guard = self._guard(plan)
         self._executing.set()
         self._watchdog.arm(time.monotonic_ns())
         start = time.monotonic()
@@ -206,10 +176,12 @@ class ExecutionNode(ManagedNode):
                                f'{len(plan.segments)} of plan {plan.plan_id}')
                 goal.feedback(segment=i, segments=len(plan.segments),
                               stage='arm' if arm else 'gripper')
-                self._run(goal, plan, i, segment)
+                self._run(goal, plan, i, guard)
         finally:
             self._watchdog.disarm()
             self._executing.clear()
+            if guard is not None:
+                result.deviation, result.deviation_angle = guard.worst
             self._doing = 'ready'
             self._latencies.add('execute', time.monotonic() - start)
 
@@ -231,27 +203,45 @@ class ExecutionNode(ManagedNode):
                 goal.feedback(stage='waiting_for_confirmation')
             time.sleep(POLL)
 
-    def _run(self, goal: Goal, plan: MotionPlan, index: int,
-             segment: JointTrajectory | GripperCommand) -> None:
-        def interrupted() -> bool:
-            return goal.canceled or self._watchdog.check(time.monotonic_ns()) is not None
+    def _guard(self, plan: MotionPlan) -> DeviationGuard | None:
+        if self._kinematics is None:
+            return None
+        return DeviationGuard(plan, self._deviation, self._kinematics, self._joints,
+                              self._robot.joints)
 
+    def _run(self, goal: Goal, plan: MotionPlan, index: int, guard: DeviationGuard | None) -> None:
+        def interrupted() -> bool:
+            return (goal.canceled or self._watchdog.check(time.monotonic_ns()) is not None
+                    or (guard is not None and guard.exceeded()))
+
+        segment = plan.segments[index]
         if isinstance(segment, JointTrajectory):
             # Just before sending, and against this segment: what came before may have ended early.
             joints = self._joints.positions(self._robot.joints, self._joint_timeout)
             check_start(replace(plan, segments=plan.segments[index:]), joints, self._limits)
         try:
-            self._controllers.run(segment, interrupted)
+            self._controllers.run(segment, interrupted,
+                                  lambda: None if guard is None else guard.begin(index))
         except RejectedError as error:
             raise ActionError(Result.CONTROLLER_REJECTED, str(error)) from error
         except ExecutionError as error:
             raise ActionError(Result.CONTROLLER_ABORTED, str(error)) from error
         except CanceledError:
             fault = self._watchdog.fault
-            if fault is None:
+            if fault is not None:
+                code = Result.STOPPED if self._stop_requested else Result.WATCHDOG
+                raise ActionError(code, self._fault_text()) from None
+            if guard is None or guard.error is None or goal.canceled:
                 raise
-            code = Result.STOPPED if self._stop_requested else Result.WATCHDOG
-            raise ActionError(code, self._fault_text()) from None
+        except Exception:
+            self._controllers.stop()  # whatever went wrong here, nothing may go on moving
+            raise
+        finally:
+            if guard is not None:
+                guard.end()
+        if guard is not None and guard.error is not None:
+            raise ActionError(Result.DEVIATED, f'{guard.error} (segment {index + 1} of '
+                                               f'{len(plan.segments)}, stopped)')
 
     def _require_no_fault(self) -> None:
         if self._watchdog.fault is not None:

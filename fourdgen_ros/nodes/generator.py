@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from fourdgen_ros.action import GenerateFuture
@@ -18,6 +19,7 @@ from fourdgen_ros.core.errors import ExecutionError, GenerationError, InputError
 from fourdgen_ros.core.health import (
     CameraLimits,
     Latencies,
+    Level,
     Status,
     camera_status,
     generator_status,
@@ -26,6 +28,7 @@ from fourdgen_ros.core.health import (
 from fourdgen_ros.core.paths import share_directory
 from fourdgen_ros.core.synchroniser import Synchroniser
 from fourdgen_ros.core.types import Observation
+from fourdgen_ros.evaluation.own import OWN, is_own, load_own
 from fourdgen_ros.generator.base import Generator
 from fourdgen_ros.msg import GeneratedFuture
 from fourdgen_ros.nodes import conversions
@@ -33,6 +36,7 @@ from fourdgen_ros.nodes.actions import ActionError, Goal, Worker, call_service, 
 from fourdgen_ros.nodes.base import run_node
 from fourdgen_ros.nodes.lifecycle import ManagedNode
 from fourdgen_ros.nodes.qos import LATCHED, qos_events
+from fourdgen_ros.nodes.serialised import deserialised, serialised_stamp
 from fourdgen_ros.srv import GetCellState
 
 Result = GenerateFuture.Result
@@ -67,6 +71,10 @@ class GeneratorNode(ManagedNode):
         self.parameter('input_depth', 5, 'QoS depth of the camera subscriptions: images that may '
                                          'wait to be taken', low=1, high=100)
         self.parameter(
+            'listening', 'always', 'when the cameras are listened to: always, or on_demand, only '
+            'while a goal waits for an observation, which is for cameras on another machine',
+            choices=('always', 'on_demand'))
+        self.parameter(
             'observation_timeout', 3.0, 'how long a goal waits for an observation [s]',
             low=0.01, high=60.0, dynamic=True)
         self.parameter(
@@ -76,8 +84,10 @@ class GeneratorNode(ManagedNode):
         self.parameter('steps', 0, 'denoising steps when the goal does not say; 0: the '
                                    'generator\'s default', low=0, high=1000, dynamic=True)
         self.parameter(
-            'generator', 'tiny', 'the generator: tiny (a model) or oracle (simulated cell only: '
-                                 'rolls the scripted expert ahead)', choices=('tiny', 'oracle'))
+            'generator', 'tiny',
+            'the generator: tiny (a model), oracle (simulated cell only: rolls the scripted expert '
+            'ahead) or a class of your own as package.module:Class, made without arguments',
+            choices=('tiny', 'oracle'), pattern=OWN)
         self.parameter('min_camera_rate', 5.0, 'a camera slower than this is a warning in '
                                                '/diagnostics; 0: any [Hz]', low=0.0, high=120.0,
                        dynamic=True)
@@ -109,17 +119,25 @@ class GeneratorNode(ManagedNode):
 
     def activate(self) -> None:
         """Listen to the cameras."""
-        self._synchroniser = Synchroniser(self._cameras, slop_s=self.value('slop'),
-                                          topics=self._topics)
+        self._synchroniser = self._new_synchroniser()
         self._publisher = self.create_publisher(GeneratedFuture, 'future', LATCHED)
+        self._always = self.value('listening') == 'always'
+        if self._always:
+            self._listen()
+
+    def _new_synchroniser(self) -> Synchroniser:
+        return Synchroniser(self._cameras, slop_s=self.value('slop'), topics=self._topics)
+
+    def _listen(self) -> list[Subscription]:
         reliability = ReliabilityPolicy[self.value('input_reliability').upper()]
         qos = QoSProfile(depth=self.value('input_depth'), reliability=reliability)
         hint = (f'set the parameter input_reliability of {self.get_fully_qualified_name()} to '
                 f'best_effort')
-        for (camera, kind), topic in self._topics.items():
-            self.create_subscription(
-                self._message_type(kind), topic, functools.partial(self._on_frame, camera, kind),
-                qos, callback_group=self.group, event_callbacks=qos_events(self, topic, hint))
+        return [self.create_subscription(
+            self._message_type(kind), topic, functools.partial(self._on_frame, camera, kind),
+            qos, callback_group=self.group, event_callbacks=qos_events(self, topic, hint),
+            raw=True)  # what is not used is not deserialised
+            for (camera, kind), topic in self._topics.items()]
 
     def cleanup(self) -> None:
         """Forget the model; a stage that computes runs on unseen."""
@@ -140,11 +158,16 @@ class GeneratorNode(ManagedNode):
         return Image if self._transport(kind) == 'raw' else CompressedImage
 
     def _load(self) -> Generator:
-        if self.value('generator') == 'oracle':
+        name, model = self.value('generator'), self.value('model')
+        if name == 'oracle':
             return self._oracle()
+        if is_own(name):
+            if model:
+                raise InputError('parameter model', expected=f'none with generator {name}',
+                                 got=model, hint='The class finds its own weights.')
+            return load_own(name)
         from fourdgen_ros.generator.load import load_generator
 
-        model = self.value('model')
         return load_generator(model if model else share_directory() / 'models' / 'tiny')
 
     def _oracle(self) -> Generator:
@@ -157,15 +180,15 @@ class GeneratorNode(ManagedNode):
             response = call_service(client, GetCellState.Request(), timeout=10.0,
                                     interrupted=lambda: self.stopping.is_set())
             if not response.success:
-                raise ExecutionError('cell/get_state failed', got=response.message)
+                raise ExecutionError('cell/get_state failed', got=response.message,
+                                     hint='The oracle needs the simulated cell: see its log.')
             return CellState.from_array(response.state)
 
         return OracleGenerator(state, height=ORACLE_SIZE[0], width=ORACLE_SIZE[1])
 
-    def _on_frame(self, camera: str, kind: str,
-                  message: Image | CompressedImage | CameraInfo) -> None:
-        self._synchroniser.add(
-            camera, kind, conversions.stamp_to_ns(message.header.stamp), message)
+    def _on_frame(self, camera: str, kind: str, data: bytes) -> None:
+        stamp = serialised_stamp(data, self._topics[camera, kind])
+        self._synchroniser.add(camera, kind, stamp, data)
 
     def _generate(self, goal: Goal, result: Any) -> None:
         request = goal.request
@@ -192,10 +215,19 @@ class GeneratorNode(ManagedNode):
         timeout = self.value('observation_timeout')
 
         def wait() -> Observation:
-            synced = self._synchroniser.wait(oldest, timeout)
+            listening = []
+            if not self._always:
+                self._synchroniser = self._new_synchroniser()  # what came before tells nothing
+                listening = self._listen()
+            try:
+                synced = self._synchroniser.wait(oldest, timeout)
+            finally:
+                for subscription in listening:
+                    self.destroy_subscription(subscription)
             if synced is None:
                 raise ActionError(Result.NO_OBSERVATION, f'{self._no_observation(oldest)}')
-            return conversions.observation_from_set(synced, self._cameras, self._topics)
+            messages = deserialised(synced, {kind: self._message_type(kind) for kind in TOPICS})
+            return conversions.observation_from_set(messages, self._cameras, self._topics)
 
         return wait
 
@@ -208,16 +240,17 @@ class GeneratorNode(ManagedNode):
                 f'clocks of the machines, or raise max_observation_age')
 
     def _report(self) -> dict[str, Status]:
+        stage = {'generator': generator_status(
+            self._backend, self._clamp_ratio, self.value('max_clamp_ratio'), self._latencies)}
+        if not self._always:
+            return {'cameras': Status(Level.OK, 'listened to while a goal waits'), **stage}
         stats, gaps = self._synchroniser.stats(), self._synchroniser.missing()
         now = self.get_clock().now().nanoseconds
         limits = CameraLimits(min_rate=self.value('min_camera_rate'),
                               max_behind=self.value('max_stamp_delay'))
         cameras = {f'camera {name}': camera_status(name, stats, now, limits, self._topics)
                    for name in self._cameras}
-        return {**cameras, 'synchronisation': synchronisation_status(stats, gaps),
-                'generator': generator_status(
-                    self._backend, self._clamp_ratio, self.value('max_clamp_ratio'),
-                    self._latencies)}
+        return {**cameras, 'synchronisation': synchronisation_status(stats, gaps), **stage}
 
 
 def main() -> int:

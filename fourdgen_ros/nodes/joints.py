@@ -24,7 +24,8 @@ class Joints:
 
     def __init__(self, node: StageNode, watched: Sequence[str],
                  on_watched: Callable[[], None]) -> None:
-        """`on_watched()` is called after each message that holds all joints in `watched`."""
+        """`on_watched()` is called after each message that holds all joints in `watched` as finite
+        numbers: a driver that does not know where the arm is says nothing."""
         self._watched, self._on_watched = frozenset(watched), on_watched
         self._lock = threading.Lock()
         self._positions: dict[str, tuple[float, float]] = {}
@@ -36,7 +37,8 @@ class Joints:
         state = conversions.joint_state_to_dict(message)
         with self._lock:
             self._positions.update({name: (q, now) for name, (q, _) in state.items()})
-        if self._watched <= state.keys():
+        if (self._watched <= state.keys()
+                and all(np.isfinite(state[name][0]) for name in self._watched)):
             self._on_watched()
 
     def age(self, names: Sequence[str]) -> float:

@@ -41,9 +41,7 @@ def make_planner(node: StageNode, robot: RobotConfig, limits: SafetyLimits) -> P
         return EmbeddedPlanner(robot, limits)
     from fourdgen_ros.motion.moveit import MoveItPlanner
 
-    urdf = (robot.urdf.read_text() if robot.urdf is not None
-            else robot_description(node, timeout))
-    kinematics = ForwardKinematics(robot, urdf)
+    kinematics = make_kinematics(node, robot)
     if kind == 'move_group':
         from fourdgen_ros.nodes.move_group import MoveGroup
 
@@ -56,6 +54,13 @@ def make_planner(node: StageNode, robot: RobotConfig, limits: SafetyLimits) -> P
                                  timeout=timeout)
     return MoveItPlanner(robot, limits, moveit=moveit, kinematics=kinematics,
                          max_step=node.value('moveit_max_step'))
+
+
+def make_kinematics(node: StageNode, robot: RobotConfig) -> ForwardKinematics:
+    """Forward kinematics from the robot's file, or from the topic `robot_description`."""
+    urdf = (robot.urdf.read_text() if robot.urdf is not None
+            else robot_description(node, node.value('moveit_timeout')))
+    return ForwardKinematics(robot, urdf)
 
 
 def robot_description(node: StageNode, timeout: float) -> str:

@@ -43,11 +43,13 @@ class Transforms:
                 callback_group=callback_group, event_callbacks=qos.qos_events(node, topic))
 
     def lookup(self, target: str, source: str, stamp_ns: int | None = None, *,
-               timeout_s: float = 0.0, max_age_s: float | None = None) -> Array:
+               timeout_s: float = 0.0, max_age_s: float | None = None,
+               max_gap_s: float | None = None) -> Array:
         """T_target_source (4, 4) at `stamp_ns` of the ROS clock; None is the newest common time.
 
         Waits up to `timeout_s` for it, which blocks: 0 in callbacks. With `max_age_s`, moving links
-        must be younger than that by the node's clock. Raises TransformError, which names the
+        must be younger than that by the node's clock; with `max_gap_s`, samples around the stamp
+        must be no further apart. Raises TransformError, which names the
         missing or stale link.
         """
         end = time.monotonic() + timeout_s
@@ -56,7 +58,7 @@ class Transforms:
                 now = self._node.get_clock().now().nanoseconds
                 try:
                     return self._tree.lookup(target, source, stamp_ns, max_age_s=max_age_s,
-                                             now_ns=now)
+                                             max_gap_s=max_gap_s, now_ns=now)
                 except TransformError:
                     if not self._changed.wait(max(0.0, end - time.monotonic())):
                         raise

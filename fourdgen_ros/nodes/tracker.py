@@ -44,6 +44,9 @@ class TrackerNode(ManagedNode):
                                         'than a generation takes [s]', low=1.0, high=3600.0)
         self.parameter('tf_timeout', 1.0, 'how long to wait for a transform [s]',
                        low=0.0, high=60.0, dynamic=True)
+        self.parameter('tf_gap', 0.25, 'the robot\'s pose is interpolated between transforms at '
+                       'most this far apart; more is an error [s]', low=0.001, high=60.0,
+                       dynamic=True)
         self.parameter('future_timeout', 2.0, 'how long to wait for the future of a goal [s]',
                        low=0.0, high=60.0, dynamic=True)
         self.parameter('low_confidence', 0.2, 'a track whose confidence falls below this is a '
@@ -145,9 +148,10 @@ class TrackerNode(ManagedNode):
 
     def _poses(self, future: Future) -> tuple[Any, Any]:
         """T_ref_tcp and T_base_ref (4, 4) when the observation was taken."""
-        timeout = self.value('tf_timeout')
+        timeout, gap = self.value('tf_timeout'), self.value('tf_gap')
         return tuple(
-            self._transforms.lookup(target, source, future.stamp, timeout_s=timeout)
+            self._transforms.lookup(target, source, future.stamp, timeout_s=timeout,
+                                    max_gap_s=gap)
             for target, source in ((future.frame_id, self._tcp_frame),
                                    (self._base_frame, future.frame_id)))
 

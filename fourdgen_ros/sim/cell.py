@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -162,6 +163,13 @@ class Cell:
         with self._lock:
             self._gripper_target = float(np.clip(opening, 0.0, MAX_OPENING))
 
+    def push(self, body: str, force: Array) -> None:
+        """Pull at a body's centre of mass with `force` (3,) N in the base frame from now on, as
+        somebody who leans on the robot does; zero ends it, and so does `reset`. Raises InputError.
+        """
+        with self._lock:
+            self._body(body).xfrc_applied[:3] = force
+
     @property
     def gripper_target(self) -> float:
         """The opening last asked for, m."""
@@ -203,12 +211,7 @@ class Cell:
     def body_pose(self, name: str) -> Array:
         """T_base_body (4, 4) of a body, e.g. 'apple' or 'panda_link4'. Raises InputError."""
         with self._lock:
-            try:
-                body = self._data.body(name)
-            except KeyError:
-                names = [self._model.body(i).name for i in range(self._model.nbody)]
-                raise InputError('body of the cell', expected=f'one of {names}',
-                                 got=repr(name)) from None
+            body = self._body(name)
             self._kinematics()
             return se3.make(body.xmat.reshape(3, 3).copy(), body.xpos.copy())
 
@@ -299,6 +302,14 @@ class Cell:
         self.seed, self.camera_set = seed, camera_set
         self._poses = choose(camera_set, self._task.cameras, self._task.shell, seed)
         aim(self._model, self._poses)
+
+    def _body(self, name: str) -> Any:
+        try:
+            return self._data.body(name)
+        except KeyError:
+            names = [self._model.body(i).name for i in range(self._model.nbody)]
+            raise InputError('body of the cell', expected=f'one of {names}',
+                             got=repr(name)) from None
 
     def _kinematics(self) -> None:
         # mj_step leaves body poses one step behind the joint positions

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,7 @@ class SceneRenderer:
         self._context = mujoco.MjrContext(model, int(mujoco.mjtFontScale.mjFONTSCALE_100))
         mujoco.mjr_setBuffer(int(mujoco.mjtFramebuffer.mjFB_OFFSCREEN), self._context)
         self._context.readDepthMap = int(mujoco.mjtDepthMap.mjDEPTH_ZEROFAR)
+        weakref.finalize(self, _free, self._gl, self._context).atexit = False
 
     def capture(self, data: mujoco.MjData, camera: str) -> None:
         """Take over geometry and camera poses as they are in `data` now."""
@@ -72,3 +75,10 @@ class SceneRenderer:
             if g.segid >= 0 and int(g.objtype) == geom_type:
                 lookup[g.segid + 1] = g.objid
         return lookup[ids]
+
+
+def _free(gl: mujoco.GLContext, context: mujoco.MjrContext) -> None:
+    """OpenGL deletes by number in whichever context is current, be it another renderer's."""
+    gl.make_current()
+    context.free()
+    gl.free()

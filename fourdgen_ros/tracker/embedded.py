@@ -73,7 +73,7 @@ class EmbeddedTracker:
               first_opening: float | None) -> GripperTrajectory:
         """See `fourdgen_ros.tracker.base.Tracker`."""
         # 1. Check the arguments.
-        first_pose = _checked_pose(first_pose)
+        first_pose = checked_pose(first_pose)
         opening = self._checked_opening(first_opening)
 
         # 2. Cameras, and the depth scale of each view from frame 0.
@@ -105,8 +105,9 @@ class EmbeddedTracker:
             rotation_sigma=s.angular_acceleration * dt**2 + 0.02)
         trust = np.array([k.confidence for k in tracks])
         openings = filter_openings(np.array([k.opening for k in tracks]), trust)
+        times = dt * np.arange(future.frames, dtype=float)
         return GripperTrajectory(poses, np.clip(openings, *self._gripper.opening_range), trust,
-                                 np.arange(future.frames) * dt, future.frame_id, future.stamp)
+                                 times, future.frame_id, future.stamp)
 
     def _clipped(self, opening: float) -> float:
         return float(np.clip(opening, *self._gripper.opening_range))
@@ -227,7 +228,8 @@ def _shift(before: list[FrameView], now: list[FrameView]) -> Array | None:
     return np.average(shifts, axis=0, weights=weights) if shifts else None
 
 
-def _checked_pose(pose: NDArray) -> Array:
+def checked_pose(pose: NDArray) -> Array:
+    """A first pose as floats; InputError unless it is a rigid (4, 4) transform."""
     pose = np.asarray(pose, float)
     if not se3.is_rigid(pose) or pose.ndim != 2:
         raise InputError('first pose', expected='a rigid (4, 4) transform T_ref_tcp',

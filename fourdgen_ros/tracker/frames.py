@@ -102,16 +102,16 @@ def frame_view(camera: Camera, points: NDArray[np.float32], valid: NDArray[np.bo
     depth = np.sum(offset * rays, -1) / np.sum(rays * rays, -1)
     usable &= depth > 0.0
     depth = np.where(usable, depth, np.nan)
-    mask = np.where(np.isfinite(mask), mask, 0.0).astype(float)
-    weight = np.clip((mask - MASK_LOW) / (MASK_HIGH - MASK_LOW), 0.0, 1.0) * usable
+    soft = np.where(np.isfinite(mask), mask, 0.0).astype(np.float64)
+    weight = np.clip((soft - MASK_LOW) / (MASK_HIGH - MASK_LOW), 0.0, 1.0) * usable
     pixels = float(weight.sum())
     # Where the mask is soft, so is the depth: a blend of gripper and background.
-    solid = np.clip((mask - SOLID_LOW) / (1.0 - SOLID_LOW), 0.0, 1.0)
+    solid = np.clip((soft - SOLID_LOW) / (1.0 - SOLID_LOW), 0.0, 1.0)
     trust = solid * usable / (1.0 + (_steepness(depth, camera) / STEEP) ** 4)
     rows, cols = _limited(np.nonzero(weight))
     chosen = camera.centre + depth[rows, cols, None] * rays[rows, cols]
-    return FrameView(camera, depth, trust, mask, chosen, (weight * trust)[rows, cols],
-                     pixels, outline(mask))
+    return FrameView(camera, depth, trust, soft, chosen, (weight * trust)[rows, cols],
+                     pixels, outline(soft))
 
 
 def to_pixels(camera: Camera, Y: Array) -> Array:
@@ -137,7 +137,7 @@ def inside_image(camera: Camera, Y: Array) -> tuple[NDArray, NDArray, NDArray[np
     return uv[..., 0], uv[..., 1], ok
 
 
-def _limited(index: tuple[NDArray, NDArray]) -> tuple[NDArray, NDArray]:
+def _limited(index: tuple[NDArray, ...]) -> tuple[NDArray, NDArray]:
     rows, cols = index
     if len(rows) > MAX_PIXELS:
         keep = np.linspace(0, len(rows) - 1, MAX_PIXELS).astype(int)

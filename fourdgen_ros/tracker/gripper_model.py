@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import trimesh
@@ -98,13 +99,17 @@ class GripperModel:
         parts = [self.hand_mesh]
         for mesh, direction in self.finger_meshes:
             parts.append(mesh.copy().apply_translation(opening * direction))
-        return trimesh.util.concatenate(parts)
+        return _joined(parts)
 
     def nearest_symmetric(self, pose: Array, reference: Array) -> Array:
         """Whichever of pose @ symmetries (4, 4) turns least against `reference`."""
         candidates = pose @ self.symmetries
         traces = np.einsum('sij,ij->s', candidates[:, :3, :3], reference[:3, :3])
         return candidates[int(np.argmax(traces))]
+
+
+def _joined(meshes: list[trimesh.Trimesh]) -> trimesh.Trimesh:
+    return cast(trimesh.Trimesh, trimesh.util.concatenate(meshes))
 
 
 def load_gripper(name: str) -> GripperModel:
@@ -146,7 +151,7 @@ def load_gripper_folder(folder: Path) -> GripperModel:
         raise InputError(f'opening_range in {path}', expected='0 <= closed < open, metres',
                          got=str((low, high)))
     middle = 0.5 * (low + high)
-    everything = trimesh.util.concatenate(
+    everything = _joined(
         [hand] + [m.copy().apply_translation(middle * d) for m, d in fingers])
     hand_points, hand_normals = _sample(hand, everything, np.zeros(3), HAND_SAMPLES)
     sampled = [_sample(m, everything, middle * d, FINGER_SAMPLES) for m, d in fingers]

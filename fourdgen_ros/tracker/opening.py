@@ -84,7 +84,7 @@ def _mask_cost(model: GripperModel, view: FrameView, T: Array, openings: Array) 
     seen = view.mask[low[1]:high[1] + 1, low[0]:high[0] + 1]
     behind = view.depth[low[1]:high[1] + 1, low[0]:high[0] + 1]
     known = (seen > 0.5) | ~(behind < depth + GRASPED)
-    if seen.max() < 0.5 or not known.any():
+    if seen.max() < 0.5 or not known.any() or view.outline is None:
         return np.zeros(len(openings))
     # Draw hand and fingers, as soft as the mask.
     cells = int(np.clip(MAX_CELLS // max(columns, rows), 1, 3))

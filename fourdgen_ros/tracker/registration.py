@@ -41,12 +41,14 @@ ON_OUTLINE = 0.006
 
 @dataclass(frozen=True)
 class Stage:
-    """One step from coarse to fine: `gate` m, iterations, use every `stride`-th point."""
+    """One step from coarse to fine: `gate` m, iterations, use every `stride`-th point; without
+    `points` the outlines alone count, for views that have no depth."""
 
     gate: float
     iterations: int
     stride: int = 1
     projective: bool = False
+    points: bool = True
 
 
 COARSE = (Stage(0.05, 3, 3),)
@@ -87,9 +89,9 @@ class _Normal:
         """Damped and limited twist (6,)."""
         translation = np.trace(self.H[:3, :3]) / 3.0 + 1e-9
         damping = 1e-3 * translation * np.array([1.0, 1.0, 1.0, 0.01, 0.01, 0.01])
-        step = np.linalg.solve(self.H + np.diag(damping), -self.g)
-        step[:3] *= min(1.0, gate / (np.linalg.norm(step[:3]) + 1e-12))
-        step[3:] *= min(1.0, MAX_TURN / (np.linalg.norm(step[3:]) + 1e-12))
+        step = np.asarray(np.linalg.solve(self.H + np.diag(damping), -self.g), np.float64)
+        step[:3] *= min(1.0, gate / (float(np.linalg.norm(step[:3])) + 1e-12))
+        step[3:] *= min(1.0, MAX_TURN / (float(np.linalg.norm(step[3:])) + 1e-12))
         return step
 
 
@@ -145,10 +147,15 @@ class _Matcher:
 
     def collect(self, T: Array, normal: _Normal, *, fresh: bool) -> float | None:
         """Add this view's residuals at pose T; returns their spread in m, None without any."""
-        if not len(self._view.points):
-            return None
         T_tcp_ref = se3.inverse(T)
         T_cam_tcp = self._view.camera.T_cam_ref @ T
+        if not self._stage.points:
+            if fresh:
+                self._outline = self._find_outline(T_cam_tcp)
+            self._outlines(T_cam_tcp, OUTLINE_SPREAD, normal)
+            return OUTLINE_SPREAD
+        if not len(self._view.points):
+            return None
         if self._tree is None:
             front = facing(self._points, self._normals,
                            se3.apply(T_tcp_ref, self._view.camera.centre))
@@ -164,6 +171,8 @@ class _Matcher:
 
     def agreement(self, T: Array) -> float:
         """Share 0..1 of the gripper's points on the surface times closeness of the outlines."""
+        if not self._stage.points:
+            return self._closeness(T)
         if self._tree is None:
             return 0.0
         stride = self._stage.stride
@@ -171,6 +180,10 @@ class _Matcher:
         weight = self._view.weights[::stride]
         distance, _ = self._tree.query(p, distance_upper_bound=2.0 * ON_SURFACE)
         share = weight @ np.exp(-(distance / ON_SURFACE) ** 2) / (weight.sum() + 1e-9)
+        return float(share * self._closeness(T))
+
+    def _closeness(self, T: Array) -> float:
+        """How close 0..1 the outlines of model and mask are."""
         points, lengths, recession = self._outline
         if self._view.outline is None or not len(points):
             return 0.0
@@ -178,10 +191,10 @@ class _Matcher:
         Y = se3.apply(camera.T_cam_ref @ T, points)
         distance, _ = self._view.outline.observed(to_pixels(camera, Y))
         metres = np.abs(distance - recession) * Y[:, 2] / camera.K[0, 0]
-        close = lengths @ np.exp(-(metres / ON_OUTLINE) ** 2) / lengths.sum()
-        return float(share * close)
+        return float(lengths @ np.exp(-(metres / ON_OUTLINE) ** 2) / lengths.sum())
 
     def _pixels_to_model(self, T_tcp_ref: Array, normal: _Normal) -> float:
+        assert self._tree is not None  # made by whoever asks for this
         stride, gate = self._stage.stride, self._stage.gate
         p = se3.apply(T_tcp_ref, self._view.points[::stride])
         distance, index = self._tree.query(p, distance_upper_bound=2.0 * gate)
@@ -227,6 +240,7 @@ class _Matcher:
             away, _ = cKDTree(uv).query(beside)
             free &= away * Y[:, 2] > CLEARANCE * camera.K[0, 0]
             return points[free], lengths[free], np.zeros(int(free.sum()))
+        assert soft is not None  # or it would not be fine
         scale = pixels_per_metre(camera, cover)
         free &= ~soft.covers(uv, COVER_SPACING * scale, beside, CLEARANCE * scale)
         at = to_pixels(camera, se3.apply(T_cam_tcp, points))

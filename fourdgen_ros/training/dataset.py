@@ -22,6 +22,7 @@ from torch import Tensor
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.generator.codec import PLANE
 from fourdgen_ros.generator.layers import frame_tensor
 
 FORMAT = 'fourdgen-episodes-1'
@@ -119,12 +120,12 @@ class Demonstrations:
     """Data sets in memory, the episodes of each in the order of their seeds.
 
     `sets` tells which of `episodes` come from which folder. With `limit`, only the first so many of
-    each. Raises InputError when a folder is not a data set of one of `tasks`, an episode cannot be
-    read, or their rates differ.
+    each; without `depth` that of every pixel is `codec.PLANE`. Raises InputError when a folder is
+    not a data set of one of `tasks`, an episode cannot be read, or their rates differ.
     """
 
     def __init__(self, folders: Sequence[Path], tasks: tuple[str, ...], *,
-                 limit: int | None = None) -> None:
+                 limit: int | None = None, depth: bool = True) -> None:
         self.episodes: list[Episode] = []
         self.sets: list[range] = []
         rates = {}
@@ -135,7 +136,7 @@ class Demonstrations:
                                  got=meta['task'])
             task, begin = tasks.index(meta['task']), len(self.episodes)
             with ThreadPoolExecutor(_THREADS) as pool:
-                self.episodes += pool.map(lambda f, task=task: _load(f, task), files)
+                self.episodes += pool.map(lambda f, task=task: _load(f, task, depth), files)
             self.sets.append(range(begin, len(self.episodes)))
             rates[str(folder)] = float(meta['rate_hz'])
         if len(set(rates.values())) != 1:
@@ -302,13 +303,15 @@ def task_names(folders: Sequence[Path]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(read_meta(folder)['task'] for folder in folders))
 
 
-def _load(file: Path, task: int) -> Episode:
+def _load(file: Path, task: int, depth: bool) -> Episode:
     try:
         with np.load(file) as z:
             cameras = z['T_base_camera']
             tcp = tcp_vectors(cameras, z['tcp'], z['opening'])
+            plane = np.broadcast_to(np.uint16(round(PLANE / DEPTH_UNIT)), z['gripper'].shape)
             return Episode(
-                rgb=z['rgb'], depth=z['depth'], gripper=z['gripper'], K=z['K'], task=task,
+                rgb=z['rgb'], depth=z['depth'] if depth else plane, gripper=z['gripper'],
+                K=z['K'], task=task,
                 tcp=tcp, keyframes=next_grips(tcp, z['opening']),
                 camera=_nine(se3.inverse(cameras[0]) @ cameras).astype(np.float32))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:

@@ -253,24 +253,26 @@ def photometric(frame0: Tensor, rng: np.random.Generator) -> Tensor:
 def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: float,
                  dynamics_minutes: float, init: Path | None = None, init_codec: Path | None = None,
                  episodes: int | None = None, seed: int = 0, cross_view: bool = True,
-                 compile_model: bool = False) -> dict[str, dict[str, float]]:
+                 depth: bool = True, compile_model: bool = False) -> dict[str, dict[str, float]]:
     """Both stages, resumable; the finished preset is `out`/preset. Returns both stages' measures.
 
     Starts from the preset in folder `init`, or from the codec alone of the one in `init_codec`;
     what neither gives starts from random weights, which follow from `seed`; `cross_view` is for
-    such dynamics. `episodes` limits each data set to the first so many. Raises InputError for data
-    or a preset that do not fit.
+    such dynamics, `depth` for such a codec. `episodes` limits each data set to the first so many.
+    Raises InputError for data or a preset that do not fit.
     """
     torch.manual_seed(seed)
     tasks = task_names(data_folders)
-    codec, dynamics = FrameCodec(), LatentDynamics(tasks=tasks, cross_view=cross_view)
+    codec = FrameCodec(depth=depth)
+    dynamics = LatentDynamics(tasks=tasks, cross_view=cross_view)
     if init is not None:
         start = TinyGenerator.from_pretrained(init)
         codec, dynamics = (part.requires_grad_(True) for part in (start.codec, start.dynamics))
         dynamics.add_tasks(tasks)
     elif init_codec is not None:
         codec = load_codec(init_codec)
-    data = Demonstrations(data_folders, tuple(dynamics.config.tasks), limit=episodes)
+    data = Demonstrations(data_folders, tuple(dynamics.config.tasks), limit=episodes,
+                          depth=codec.config.depth)
     log.info('%d episodes', len(data.episodes))
     measures = {'codec': train_codec(
         codec, data, LoopConfig(out / 'codec', steps=1_000_000, minutes=codec_minutes, seed=seed),

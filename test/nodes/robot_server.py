@@ -26,7 +26,7 @@ HOME = np.array([0.0, -0.35, 0.0, -2.3, 0.0, 1.98, 0.7853])
 
 def move(q_end: np.ndarray, duration: float, q_start: np.ndarray = HOME) -> JointTrajectory:
     """Smooth motion from rest to rest."""
-    times = np.linspace(0.0, duration, 11)
+    times = np.linspace(0.0, duration, max(11, round(duration / 0.1) + 1))
     u = times / duration
     s, ds, dds = (u**3 * (10 - 15 * u + 6 * u**2), 30 * u**2 * (1 - u)**2 / duration,
                   60 * u * (1 - u) * (1 - 2 * u) / duration**2)
@@ -37,7 +37,8 @@ def move(q_end: np.ndarray, duration: float, q_start: np.ndarray = HOME) -> Join
 class Robot(Node):
     """Follows trajectories exactly; holds where it is when a goal is canceled.
 
-    `reject`, `abort` (code, text) and `ignore` (accept and never move) make it misbehave.
+    `reject`, `abort` (code, text), `ignore` (accept and never move), `offset` (7,) rad (something
+    pushes it aside), `late` s and `slow_grip` (a gripper that does not end) make it misbehave.
     """
 
     def __init__(self, gripper_type: str = 'GripperCommand', config: str = 'panda') -> None:
@@ -50,6 +51,9 @@ class Robot(Node):
         self.moving = False
         self.reject, self.ignore, self.stalls = False, False, False
         self.abort: tuple[int, str] | None = None
+        self.offset, self.late = np.zeros(len(self.config.joints)), 0.0
+        self.slow_grip = False
+        self.canceled: list[str] = []  # names of the actions whose goals were canceled
         self._states = self.create_publisher(JointState, '/joint_states', 10)
         self._timer = self.create_timer(0.02, self._publish, callback_group=group)
         self._busy = threading.Lock()
@@ -86,8 +90,9 @@ class Robot(Node):
 
     def _track(self, handle: Any, follower: TrajectoryFollower, result: Any) -> Any:
         start = time.monotonic()
-        while self.ignore or time.monotonic() - start < follower.duration:
+        while self.ignore or time.monotonic() - start < follower.duration + self.late:
             if handle.is_cancel_requested:
+                self.canceled.append('arm')
                 handle.canceled()
                 return result
             if self.abort is not None and time.monotonic() - start > 0.1:
@@ -95,7 +100,8 @@ class Robot(Node):
                 handle.abort()
                 return result
             if not self.ignore:
-                self.q = follower.sample(time.monotonic() - start)[0]
+                t = time.monotonic() - start - self.late
+                self.q = follower.sample(t)[0] + self.offset
                 self.moving = True
             time.sleep(0.005)
         self.q = follower.sample(follower.duration)[0]
@@ -104,6 +110,12 @@ class Robot(Node):
 
     def _grip(self, handle: Any) -> Any:
         self.gripper_goals.append(handle.request)
+        while self.slow_grip:
+            if handle.is_cancel_requested:
+                self.canceled.append('gripper')
+                handle.canceled()
+                return GripperCommand.Result()
+            time.sleep(0.005)
         command = handle.request.command
         position = command.position
         self.opening = self.config.opening_at(np.atleast_1d(position))

@@ -4,100 +4,30 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from control_msgs.action import FollowJointTrajectory
+from execution_bench import GOAL, LONG, PATIENT, Bench, FixedPlanner, planning_goal
 from rclpy.exceptions import InvalidParameterValueException
 from robot_server import ARM, FINGERS, HOME, Robot, move
 from ros_graph import Graph, eventually, parameters
-from std_msgs.msg import Empty, String
+from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
 
 from fourdgen_ros.action import ExecutePlan, PlanMotion
 from fourdgen_ros.core.errors import ExecutionError, PlanningError
-from fourdgen_ros.core.types import GripperCommand, GripperTrajectory, JointTrajectory, MotionPlan
+from fourdgen_ros.core.types import GripperCommand
 from fourdgen_ros.msg import MotionPlan as MotionPlanMsg
 from fourdgen_ros.nodes import conversions
+from fourdgen_ros.nodes.actions import CanceledError, SafeActionClient, send_goal
 from fourdgen_ros.nodes.execution import ExecutionNode
 from fourdgen_ros.nodes.qos import LATCHED
 from fourdgen_ros.srv import ConfirmPlan
 
 Result = ExecutePlan.Result
-GOAL = HOME + 0.2
-# Motions that a test ends early last LONG s, so that whoever arrives late still finds them under
-# way; robot, node and client share one process here, so silence is only what lasts PATIENT s.
-LONG = 60.0
-PATIENT = 5.0
-
-
-class FixedPlanner:
-    """Plans the same segments whatever the trajectory."""
-
-    def __init__(self, *segments: JointTrajectory | GripperCommand, lifetime: float = 30.0) -> None:
-        self.segments, self.lifetime = segments, lifetime
-        self.error: Exception | None = None
-        self.calls: list[dict[str, Any]] = []
-
-    def plan(self, trajectory: GripperTrajectory, joints: np.ndarray, opening: float, *,
-             frames: int | None = None, now_ns: int, steady_ns: int | None = None) -> MotionPlan:
-        self.calls.append({'joints': joints, 'opening': opening, 'frames': frames,
-                           'now_ns': now_ns})
-        if self.error is not None:
-            raise self.error
-        return MotionPlan(uuid.uuid4().hex, self.segments, {'workspace': 'inside'},
-                          trajectory.stamp, steady_ns + round(self.lifetime * 1e9),
-                          frames or len(trajectory.poses), np.eye(4)[None])
-
-
-def planning_goal(**fields: Any) -> PlanMotion.Goal:
-    trajectory = GripperTrajectory(
-        np.tile(np.eye(4), (3, 1, 1)), np.full(3, 0.08), np.ones(3), 0.4 * np.arange(3),
-        'panda_link0', time.time_ns())
-    return PlanMotion.Goal(
-        trajectory=conversions.gripper_trajectory_to_msg(trajectory, 'f'), **fields)
-
-
-class Bench:
-    """Robot, execution node and calls."""
-
-    def __init__(self, graph: Graph, planner: FixedPlanner, robot: Robot | None = None,
-                 robot_name: str = 'panda', **values: Any) -> None:
-        self.graph, self.planner = graph, planner
-        self.robot = graph.add(robot if robot is not None else Robot())
-        self.events = graph.listen(String, 'trajectory_execution_event')
-        values = {'execution_mode': 'auto', 'heartbeat_timeout': 0.0,
-                  'joint_state_timeout': PATIENT, 'robot': robot_name, **values}
-        self.node = graph.add(ExecutionNode(planner, **parameters(**values)))
-        assert eventually(lambda: self.joints_age() < 1.0)
-
-    def joints_age(self) -> float:
-        return self.node._joints.age(self.robot.config.finger_joints)
-
-    def plan(self, **fields: Any) -> Any:
-        return self.graph.act(PlanMotion, 'plan_motion', planning_goal(**fields))
-
-    def start(self, plan_id: str | None = None, **options: Any) -> Any:
-        plan_id = self.plan().plan.plan_id if plan_id is None else plan_id
-        return self.graph.start(ExecutePlan, 'execute_plan', ExecutePlan.Goal(plan_id=plan_id),
-                                **options)
-
-    def execute(self, plan_id: str | None = None) -> Any:
-        running = self.start(plan_id)
-        assert running.wait(30.0)
-        return running.result
-
-    def start_moving(self) -> Any:
-        running = self.start()
-        assert eventually(lambda: self.robot.moving and not np.array_equal(self.robot.q, HOME))
-        return running
-
-    def holds(self) -> bool:
-        """Whether the arm comes to rest short of the goal."""
-        return (eventually(lambda: not self.robot.moving)
-                and not np.allclose(self.robot.q, GOAL, atol=1e-3))
 
 
 @pytest.fixture
@@ -169,7 +99,8 @@ def test_parallel_gripper_command(bench: Any) -> None:
 def test_a_gripper_whose_joint_turns(bench: Any, action: str) -> None:
     """Widths stay in m; the joint is commanded and read in rad, and closes as it grows."""
     b = bench(FixedPlanner(GripperCommand(0.02125, 25.0)), Robot(action, 'ur5e_robotiq_2f85'),
-              robot_name='ur5e_robotiq_2f85', gripper_action_type=action)
+              robot_name='ur5e_robotiq_2f85', gripper_action_type=action,
+              deviation_distance=0.0, deviation_angle=0.0)
     assert b.execute().error_code == 0
     assert b.planner.calls[0]['opening'] == pytest.approx(0.085)
     command = b.robot.gripper_goals[0].command
@@ -310,6 +241,122 @@ def test_silence_stops_the_arm(bench: Any, graph: Graph, source: str) -> None:
     assert b.execute('any').error_code == Result.FAULT
 
 
+def test_stop_reaches_every_channel(bench: Any, graph: Graph) -> None:
+    """Whoever sent them: a motion of somebody else and our gripper command end together."""
+    b = bench(FixedPlanner(GripperCommand(0.0)))
+    b.robot.slow_grip = True
+    other = graph.start(FollowJointTrajectory, b.robot.config.controllers.arm_action,
+                        FollowJointTrajectory.Goal(trajectory=conversions.joint_trajectory_to_msg(
+                            move(GOAL, LONG))))
+    running = b.start()
+    assert eventually(lambda: b.robot.moving and bool(b.robot.gripper_goals))
+    assert graph.call(Trigger, 'execution/stop').success
+    assert running.wait(LONG / 2)
+    assert other.wait(LONG / 2)
+    assert running.result.error_code == Result.STOPPED
+    assert set(b.robot.canceled) == {'arm', 'gripper'}
+    assert b.holds()
+    assert eventually(lambda: [e.data for e in b.events][:1] == ['stop'])
+
+
+def test_what_was_stopped_before_it_is_sent_is_not_sent(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner())
+    name = b.robot.config.controllers.arm_action
+    with pytest.raises(CanceledError):
+        send_goal(SafeActionClient(graph.client, FollowJointTrajectory, name),
+                  FollowJointTrajectory.Goal(trajectory=conversions.joint_trajectory_to_msg(
+                      move(GOAL, 0.2))), timeout=30.0, interrupted=lambda: True)
+    graph.act(FollowJointTrajectory, name, FollowJointTrajectory.Goal(
+        trajectory=conversions.joint_trajectory_to_msg(move(HOME, 0.2))))
+    assert len(b.robot.goals) == 1  # that of the second call, which is behind the first
+
+
+def test_a_stop_ends_the_wait_for_a_confirmation(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(move(GOAL, 0.2)), execution_mode='confirm')
+    stages: list[str] = []
+    plan_id = b.plan().plan.plan_id
+    running = b.start(plan_id, feedback=lambda f: stages.append(f.stage))
+    assert eventually(lambda: stages == ['waiting_for_confirmation'])
+    assert graph.call(Trigger, 'execution/stop').success
+    assert running.wait(30.0)
+    assert running.result.error_code == Result.FAULT
+    graph.call(ConfirmPlan, 'confirm_plan', ConfirmPlan.Request(plan_id=plan_id))
+    assert b.execute(plan_id).error_code == Result.FAULT
+    assert b.robot.goals == []
+
+
+def test_no_reset_while_something_moves(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(move(GOAL, LONG)))
+    running = b.start_moving()
+    answer = graph.call(Trigger, 'execution/reset_fault')
+    assert (answer.success, answer.message) == (False, 'a motion is still under way')
+    running.cancel()
+    assert running.wait(LONG / 2)
+
+
+def test_the_watchdog_needs_no_ros_clock(bench: Any) -> None:
+    """With simulated time and nobody who sends it, the clock stands still: silence still counts."""
+    b = bench(FixedPlanner(move(GOAL, LONG)), joint_state_timeout=2.0, use_sim_time=True)
+    running = b.start_moving()
+    b.robot.silence()
+    assert running.wait(LONG / 2)
+    assert running.result.error_code == Result.WATCHDOG
+    assert b.holds()
+
+
+def test_joint_states_that_are_no_numbers_are_silence(bench: Any) -> None:
+    b = bench(FixedPlanner(move(GOAL, LONG)), joint_state_timeout=2.0)
+    running = b.start_moving()
+    b.robot.offset = np.full(7, np.nan)
+    assert running.wait(LONG / 2)
+    assert running.result.error_code == Result.WATCHDOG
+    assert not b.robot.moving
+    b.robot.q = HOME.copy()
+
+
+def test_an_arm_that_leaves_the_plan_is_stopped_without_a_fault(bench: Any) -> None:
+    b = bench(FixedPlanner(move(GOAL, LONG), GripperCommand(0.0)), deviation_lag=PATIENT)
+    running = b.start_moving()
+    b.robot.offset = np.array([0.1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    assert running.wait(LONG / 2)
+    result = running.result
+    assert result.error_code == Result.DEVIATED
+    assert 'the tool is not where it was imagined; expected within 30.0 mm' in result.error_msg
+    assert '(segment 1 of 2, stopped)' in result.error_msg
+    assert 0.03 < result.deviation < 0.1
+    assert b.holds()
+    assert b.robot.canceled == ['arm']
+    assert b.robot.gripper_goals == []
+    assert eventually(lambda: [e.data for e in b.events][:1] == ['stop'])
+    b.robot.offset[:] = 0.0
+    b.planner.segments = (move(HOME, 0.5, b.robot.q.copy()),)
+    assert b.execute().error_code == Result.NONE
+
+
+@pytest.mark.parametrize(('limits', 'offset', 'late'), [
+    ({}, 0.03, 0.2), ({'deviation_distance': 0.0}, 0.2, 0.0),
+    ({'deviation_distance': 0.0, 'deviation_angle': 0.0}, 1.0, 0.0)])
+def test_a_deviation_within_its_limits_stops_nothing(bench: Any, limits: dict, offset: float,
+                                                     late: float) -> None:
+    b = bench(FixedPlanner(move(GOAL, 1.0)), deviation_lag=PATIENT, **limits)
+    b.robot.late = late
+    running = b.start_moving()
+    b.robot.offset = np.array([offset, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    assert running.wait(30.0)
+    assert (running.result.error_code, running.result.error_msg) == (Result.NONE, '')
+
+
+def test_an_arm_that_does_not_start_is_not_waited_for(bench: Any) -> None:
+    """Nothing has left the path, but the plan has gone on: that is a deviation, too."""
+    b = bench(FixedPlanner(move(GOAL, LONG)))
+    b.robot.late = LONG
+    running = b.start()
+    assert running.wait(LONG)
+    assert running.result.error_code == Result.DEVIATED
+    assert b.robot.canceled == ['arm']
+    np.testing.assert_array_equal(b.robot.q, HOME)
+
+
 def test_a_controller_that_rejects(bench: Any) -> None:
     b = bench(FixedPlanner(move(GOAL, 0.2)))
     b.robot.reject = True
@@ -336,7 +383,8 @@ def test_a_controller_that_aborts(bench: Any) -> None:
 
 
 def test_a_controller_that_never_finishes(bench: Any) -> None:
-    b = bench(FixedPlanner(move(GOAL, 0.2)), time_factor=1.0, time_margin=0.3)
+    b = bench(FixedPlanner(move(GOAL, 0.2)), time_factor=1.0, time_margin=0.3,
+              deviation_lag=PATIENT)
     b.robot.ignore = True
     result = b.execute()
     assert result.error_code == Result.CONTROLLER_ABORTED
@@ -405,7 +453,13 @@ def test_an_unknown_robot_is_a_failure_to_configure(graph: Graph, capfd: Any) ->
 
 @pytest.mark.parametrize(('name', 'value'), [
     ('velocity_scaling', 0.0), ('velocity_scaling', 1.5), ('acceleration_scaling', 0.0),
+    ('acceleration_scaling', 1.5), ('deviation_distance', -0.01), ('deviation_angle', 4.0),
     ('execution_mode', 'yolo')])
 def test_a_dangerous_parameter_stops_the_start(graph: Graph, name: str, value: Any) -> None:
     with pytest.raises(InvalidParameterValueException, match=name):
         ExecutionNode(FixedPlanner(), **parameters(**{name: value}))
+
+
+def test_speeds_start_at_a_tenth(graph: Graph) -> None:
+    node = graph.add(ExecutionNode(FixedPlanner()))
+    assert (node._limits.velocity_scaling, node._limits.acceleration_scaling) == (0.1, 0.1)

@@ -18,6 +18,7 @@ from camera_server import (
     generate,
     picture,
 )
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.exceptions import InvalidParameterValueException
 from rclpy.qos import ReliabilityPolicy
 from ros_graph import Graph, eventually, parameters
@@ -25,9 +26,9 @@ from sensor_msgs.msg import CompressedImage
 
 from fourdgen_ros.action import GenerateFuture
 from fourdgen_ros.core.errors import ExecutionError, GenerationError, InputError
+from fourdgen_ros.data.compressed import compressed_to_depth, compressed_to_rgb
 from fourdgen_ros.msg import GeneratedFuture
 from fourdgen_ros.nodes import conversions
-from fourdgen_ros.nodes.compressed import compressed_to_depth, compressed_to_rgb
 from fourdgen_ros.nodes.generator import GeneratorNode
 from fourdgen_ros.nodes.qos import LATCHED
 
@@ -154,6 +155,30 @@ def test_hears_no_camera_and_takes_no_goal_while_inactive(graph: Graph) -> None:
     assert len(generator.observations) == 2
 
 
+def test_listens_on_demand(graph: Graph) -> None:
+    generator = Freeze()
+    cameras = graph.add(Cameras())
+    node = graph.add(GeneratorNode(generator, **parameters(listening='on_demand',
+                                                           observation_timeout=10.0)))
+    topic = 'cam_left/color/image_raw'
+    status = graph.listen(DiagnosticArray, '/diagnostics')
+    for goals in (1, 2):
+        assert node.count_subscribers(topic) == 0
+        before = time.time_ns()
+        assert generate(graph).error_msg == ''
+        assert min(v.stamp for v in generator.observations[goals - 1].views) > before
+        assert eventually(lambda: node.count_subscribers(topic) == 0)
+    assert eventually(lambda: any(
+        s.name == 'generator: cameras' and s.message == 'listened to while a goal waits'
+        for message in status for s in message.status))
+    cameras.stop()
+    node.set_parameters(parameters(observation_timeout=0.3)['parameter_overrides'])
+    result = generate(graph)
+    assert result.error_code == Result.NO_OBSERVATION
+    assert 'camera cam_left: no color' in result.error_msg
+    assert eventually(lambda: node.count_subscribers(topic) == 0)
+
+
 def test_another_model_after_cleanup(graph: Graph, capfd: Any, tmp_path: Any) -> None:
     node = graph.add(GeneratorNode(**parameters(autostart=False, model=str(tmp_path))))
     assert not graph.change('generator', 'configure')
@@ -223,3 +248,21 @@ def test_the_traps_of_compressed_formats() -> None:
         compressed_to_rgb(compressed_depth('png'), '/c')
     with pytest.raises(InputError, match='expected colour'):
         compressed_to_rgb(png, '/c')
+
+
+def test_a_generator_of_the_user_is_named_by_module_and_class(graph: Graph) -> None:
+    graph.add(Cameras())
+    graph.add(GeneratorNode(**parameters(generator='camera_server:Freeze')))
+    assert generate(graph).error_code == Result.NONE
+    futures = graph.listen(GeneratedFuture, 'future', LATCHED)
+    assert eventually(lambda: bool(futures))
+    assert futures[0].generator == 'freeze'
+
+
+@pytest.mark.parametrize(('values', 'message'), [
+    ({'generator': 'no_such_module:Mine'}, 'PYTHONPATH'),
+    ({'generator': 'camera_server:Freeze', 'model': 'x'}, 'finds its own weights')])
+def test_a_generator_of_the_user_that_cannot_be(graph: Graph, values: dict, message: str) -> None:
+    node = GeneratorNode(**parameters(**values))
+    with pytest.raises(InputError, match=message):
+        graph.add(node)

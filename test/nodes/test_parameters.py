@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 from rcl_interfaces.msg import ParameterType
@@ -10,9 +12,13 @@ from rclpy.node import Node
 from ros_graph import Graph, parameters
 
 from fourdgen_ros.core.paths import share_directory
+from fourdgen_ros.data.bag_metadata import BagTopic
+from fourdgen_ros.data.bag_writer import BagWriter
 from fourdgen_ros.nodes.cell import CellNode
 from fourdgen_ros.nodes.execution import ExecutionNode
 from fourdgen_ros.nodes.generator import GeneratorNode
+from fourdgen_ros.nodes.player import PlayerNode
+from fourdgen_ros.nodes.recorder import RecorderNode
 from fourdgen_ros.nodes.task_loop import TaskLoopNode
 from fourdgen_ros.nodes.tracker import TrackerNode
 from fourdgen_ros.nodes.view import ViewNode
@@ -20,16 +26,24 @@ from fourdgen_ros.nodes.visualization import VisualizationNode
 
 OF_RCLPY = {'use_sim_time', 'start_type_description_service'}
 NUMBERS = (ParameterType.PARAMETER_INTEGER, ParameterType.PARAMETER_DOUBLE)
-NODES = (GeneratorNode, TrackerNode, ExecutionNode, TaskLoopNode, CellNode, VisualizationNode,
-         ViewNode)
+NODES = (GeneratorNode, TrackerNode, ExecutionNode, TaskLoopNode, CellNode, RecorderNode,
+         PlayerNode, VisualizationNode, ViewNode)
 
 
 @pytest.fixture(params=NODES, ids=lambda kind: kind.__name__)
-def node(request: pytest.FixtureRequest, graph: Graph) -> Node:
-    manual = request.param in (GeneratorNode, TrackerNode, ExecutionNode)
-    if request.param is ViewNode:
+def node(request: pytest.FixtureRequest, graph: Graph, tmp_path: Path) -> Node:
+    options = {}
+    if request.param in (GeneratorNode, TrackerNode, ExecutionNode):
+        options = {'autostart': False}
+    elif request.param is PlayerNode:
+        writer = BagWriter(tmp_path / 'bag', {})
+        channel = writer.add_topic(BagTopic('/a', 'std_msgs/msg/String', 'string data\n'))
+        writer.write(channel, 1, 1, b'\x00\x01\x00\x00\x01\x00\x00\x00\x00')
+        writer.close()
+        options = {'bag': str(tmp_path / 'bag')}
+    elif request.param is ViewNode:
         pytest.importorskip('viser')
-    return graph.add(request.param(**(parameters(autostart=False) if manual else {})))
+    return graph.add(request.param(**parameters(**options)))
 
 
 def test_described_bounded_and_in_the_file(node: Node) -> None:

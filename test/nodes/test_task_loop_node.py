@@ -40,6 +40,7 @@ class Stages(Node):
         self.hang = ''
         self.canceled: list[str] = []
         self.done_after = 10**6
+        self.motions, self.pipelined = ['arm'], False
         group = ReentrantCallbackGroup()
         for name in names:
             ActionServer(self, ACTIONS[name], name, functools.partial(self._run, name),
@@ -59,8 +60,11 @@ class Stages(Node):
                 return result
             time.sleep(0.01)
         codes = self.fail.get(name)
-        if codes:
-            result.error_code, result.error_msg = codes.pop(0), f'{name} has failed'
+        code = codes.pop(0) if codes else 0
+        if name == 'execute_plan':
+            self._move(handle)
+        if code:
+            result.error_code, result.error_msg = code, f'{name} has failed'
             handle.abort()
             return result
         if name == 'generate_future':
@@ -72,6 +76,14 @@ class Stages(Node):
             result.plan.plan_id = f'plan {len(self.calls)}'
         handle.succeed()
         return result
+
+    def _move(self, handle: Any) -> None:
+        """Tell of the motions; where the loop looks ahead, the last lasts until it has."""
+        before = len(self.of('track_gripper'))
+        for i, stage in enumerate(self.motions):
+            handle.publish_feedback(ExecutePlan.Feedback(
+                stage=stage, segment=i, segments=len(self.motions)))
+        assert not self.pipelined or eventually(lambda: len(self.of('track_gripper')) > before)
 
     def _check(self, _: Any, response: CheckSuccess.Response) -> CheckSuccess.Response:
         response.success = len(self.of('execute_plan')) >= self.done_after
@@ -149,7 +161,8 @@ def test_without_a_check_nobody_claims_success(loop: Any, graph: Graph) -> None:
     ('track_gripper', TrackGripper.Result.TRACKING_FAILED),
     ('plan_motion', PlanMotion.Result.PLANNING_FAILED),
     ('plan_motion', PlanMotion.Result.CHECK_FAILED),
-    ('execute_plan', ExecutePlan.Result.EXPIRED)])
+    ('execute_plan', ExecutePlan.Result.EXPIRED),
+    ('execute_plan', ExecutePlan.Result.DEVIATED)])
 def test_tries_again_with_another_seed(loop: Any, graph: Graph, name: str, code: int) -> None:
     stages = loop()
     stages.done_after = 2 if name == 'execute_plan' else 1
@@ -206,6 +219,7 @@ def test_a_stage_that_does_not_run(loop: Any, graph: Graph) -> None:
     result = run(graph)
     assert result.error_code == Result.TRACKING
     assert "no action server 'track_gripper'; start its node" in result.error_msg
+    assert result.timing_json == '[]'
     assert stages.calls == []
 
 
@@ -230,6 +244,68 @@ def test_looks_again_after_an_abort_where_that_is_allowed(loop: Any, graph: Grap
     stages.fail['execute_plan'] = [ExecutePlan.Result.CONTROLLER_ABORTED]
     assert run(graph).success
     assert len(stages.of('generate_future')) == 2
+
+
+def test_deviations_are_counted_and_bounded(loop: Any, graph: Graph) -> None:
+    stages = loop(max_deviations=3, retries=2)
+    stages.fail['execute_plan'] = [ExecutePlan.Result.DEVIATED] * 2 + [0] + [
+        ExecutePlan.Result.DEVIATED] * 9
+    result = run(graph)
+    assert (result.success, result.error_code, result.segments) == (False, Result.EXECUTION, 1)
+    assert 'happened 4 times in this task, 3 are allowed (max_deviations)' in result.error_msg
+    assert [t['deviations'] for t in json.loads(result.timing_json)] == [2, 2]
+    # Every one of them was followed by a new observation.
+    assert len(stages.of('generate_future')) == len(stages.of('execute_plan')) == 5
+
+
+def test_without_transforms_nothing_is_planned_or_executed(loop: Any, graph: Graph) -> None:
+    stages = loop()
+    stages.fail['track_gripper'] = [TrackGripper.Result.NO_TRANSFORM]
+    assert run(graph).error_code == Result.TRACKING
+    assert stages.of('plan_motion') == stages.of('execute_plan') == []
+
+
+def test_imagines_the_next_future_while_the_robot_moves(loop: Any, graph: Graph) -> None:
+    stages = loop(pipelined=True)
+    stages.pipelined, stages.done_after = True, 3
+    result = run(graph, seed=5)
+    assert result.success
+    plans = stages.of('plan_motion')
+    assert [p.skip_passed for p in plans] == [False, True, True]
+    assert [p.trajectory.future_id for p in plans] == [f'future of seed {s}' for s in (5, 6, 7)]
+    # Called while the execution before it had not ended.
+    names = [name for name, _ in stages.calls]
+    assert names[:7] == [*ACTIONS, 'generate_future', 'track_gripper', 'plan_motion']
+    timings = json.loads(result.timing_json)
+    assert [t.get('ahead') for t in timings] == [None, 'used', 'used']
+    assert all(t['idle'] > 0.0 for t in timings[1:])
+
+
+def test_a_future_that_does_not_fit_is_imagined_anew(loop: Any, graph: Graph) -> None:
+    stages = loop(pipelined=True)
+    stages.pipelined, stages.done_after = True, 2
+    stages.fail['plan_motion'] = [0, PlanMotion.Result.CHECK_FAILED]
+    result = run(graph, seed=5)
+    assert result.success
+    assert [p.skip_passed for p in stages.of('plan_motion')] == [False, True, False]
+    assert json.loads(result.timing_json)[1]['ahead'].startswith('discarded: plan')
+    assert len(stages.of('execute_plan')) == 2
+
+
+@pytest.mark.parametrize('motions', [['arm', 'gripper'], ['gripper']])
+def test_nothing_is_imagined_ahead_of_a_grasp(loop: Any, graph: Graph, motions: list[str]) -> None:
+    stages = loop(pipelined=True)
+    stages.motions, stages.done_after = motions, 2
+    assert run(graph).success
+    assert [p.skip_passed for p in stages.of('plan_motion')] == [False, False]
+
+
+def test_after_a_deviation_the_future_imagined_ahead_is_discarded(loop: Any, graph: Graph) -> None:
+    stages = loop(pipelined=True)
+    stages.pipelined, stages.done_after = True, 2
+    stages.fail['execute_plan'] = [ExecutePlan.Result.DEVIATED]
+    assert run(graph).success
+    assert [p.skip_passed for p in stages.of('plan_motion')] == [False, False]
 
 
 class Sleeper(ManagedNode):

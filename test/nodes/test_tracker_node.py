@@ -157,6 +157,18 @@ def test_does_not_extrapolate_transforms(bench: Bench) -> None:
     assert bench.track('f').error_code == Result.NO_TRANSFORM
 
 
+def test_does_not_guess_where_the_robot_was_while_tf_was_silent(bench: Bench) -> None:
+    now = time.time_ns()
+    bench.publish_camera(now)
+    bench.publish_robot(now - 10**9, 0.06, T_BASE_TCP)
+    bench.publish_robot(now + 10**9, 0.06, T_BASE_TCP)
+    bench.publish_future('f', now)
+    result = bench.track('f')
+    assert result.error_code == Result.NO_TRANSFORM
+    assert 'was silent at the wanted time; expected at most 0.25 s' in result.error_msg
+    assert bench.tracker.calls == []
+
+
 def test_another_robot_has_other_frames_and_fingers(graph: Graph) -> None:
     """A gripper whose one joint turns and closes as it grows."""
     b = Bench(graph, robot='ur5e_robotiq_2f85', tf_timeout=30.0, future_timeout=30.0)

@@ -153,6 +153,9 @@ def test_demo_without_ros(tmp_path: Path) -> None:
         assert gif.n_frames > 8
     assert Image.open(tmp_path / 'imagined_and_real.png').width > 1000
     assert 'imagined_and_real.gif' in done.stdout.replace('\n', '')
+    page = tmp_path / 'new' / 'report.html'
+    assert main(['report', str(tmp_path), '--out', str(page)]) == 0
+    assert f'{TASK}, seed 3' in page.read_text(encoding='utf-8')
 
 
 def test_demo_that_fails_says_so(weights: Path, tmp_path: Path,

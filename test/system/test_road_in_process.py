@@ -18,6 +18,9 @@ from fourdgen_ros.evaluation.recording import executed_errors
 from fourdgen_ros.evaluation.road import Road, RoadConfig
 from fourdgen_ros.evaluation.rollout import run_seed
 from fourdgen_ros.evaluation.stack import build_road
+from fourdgen_ros.motion.deviation import DeviationError
+from fourdgen_ros.motion.kinematics import RobotModel
+from fourdgen_ros.sim.trajectory import TrajectoryFollower
 
 TASK = 'PlaceAppleFromBowlIntoBin'
 
@@ -99,14 +102,19 @@ def test_an_unexpected_error_costs_one_seed_only(road: Road) -> None:
     assert 'oops' in row['message']
 
 
-def _plan(*segments: JointTrajectory | GripperCommand) -> MotionPlan:
-    return MotionPlan('test', segments, {}, 0, 0, 2, np.eye(4)[None])
+def _plan(road: Road, *segments: JointTrajectory | GripperCommand) -> MotionPlan:
+    model = RobotModel(road.planner.robot)
+    arm = [s.positions for s in segments if isinstance(s, JointTrajectory)]
+    q = np.concatenate([road.cell.joint_positions[None], *arm])
+    return MotionPlan('test', segments, {}, 0, 0, 2, model.fk_path(q))
 
 
 def _motion(start: np.ndarray, end: np.ndarray, seconds: float) -> JointTrajectory:
-    zero = np.zeros((2, 7))
-    return JointTrajectory(tuple(f'panda_joint{i}' for i in range(1, 8)),
-                           np.array([0.0, seconds]), np.stack([start, end]), zero, zero)
+    names, zero = tuple(f'panda_joint{i}' for i in range(1, 8)), np.zeros((2, 7))
+    ends = JointTrajectory(names, np.array([0.0, seconds]), np.stack([start, end]), zero, zero)
+    times = np.linspace(0.0, seconds, round(seconds / 0.01) + 1)
+    samples = [TrajectoryFollower(ends).sample(t) for t in times]
+    return JointTrajectory(names, times, *(np.stack(part) for part in zip(*samples, strict=True)))
 
 
 def test_execution_arrives(road: Road) -> None:
@@ -114,7 +122,7 @@ def test_execution_arrives(road: Road) -> None:
     start = road.cell.joint_positions
     goal = start + np.array([0.2, 0, 0, 0, 0, 0, 0])
     times = []
-    execute(road.cell, _plan(_motion(start, goal, 1.0), GripperCommand(0.03)),
+    execute(road.cell, _plan(road, _motion(start, goal, 1.0), GripperCommand(0.03)),
             lambda: times.append(road.cell.time))
     np.testing.assert_allclose(road.cell.joint_positions, goal, atol=0.02)
     assert road.cell.opening == pytest.approx(0.03, abs=0.003)
@@ -126,9 +134,46 @@ def test_execution_that_cannot_be_followed_stops(road: Road) -> None:
     start = road.cell.joint_positions
     goal = start + np.array([1.2, 0, 0, 0, 0, 0, 0])
     with pytest.raises(ExecutionError, match='path tolerance'):
-        execute(road.cell, _plan(_motion(start, goal, 0.1)))
+        execute(road.cell, _plan(road, _motion(start, goal, 0.1)))
     road.cell.step(0.5)
     at_rest = road.cell.joint_positions
     road.cell.step(0.5)
     np.testing.assert_allclose(road.cell.joint_positions, at_rest, atol=0.01)
     assert abs(at_rest[0] - goal[0]) > 0.2
+
+
+def test_an_arm_that_is_pushed_aside_stops_and_looks_again(road: Road) -> None:
+    cell = road.cell
+    cell.reset(2)
+    start = cell.joint_positions
+    goal = start + np.array([0.5, 0, 0, 0, 0, 0, 0])
+    cell.push('panda_hand', np.array([0.0, 0.0, 150.0]))
+    plan = _plan(road, _motion(start, goal, 3.0), GripperCommand(0.0))
+    with pytest.raises(DeviationError, match='not where it was imagined') as caught:
+        execute(cell, plan)
+    assert 0.03 < caught.value.deviation.distance < 0.1
+    cell.push('panda_hand', np.zeros(3))
+    cell.step(0.5)
+    stopped = cell.joint_positions
+    cell.step(0.5)
+    np.testing.assert_allclose(cell.joint_positions, stopped, atol=0.01)
+    assert abs(stopped - goal).max() > 0.1
+    assert cell.opening == pytest.approx(0.08, abs=0.003)  # nothing after it is done
+
+
+def test_the_road_replans_after_a_push(road: Road) -> None:
+    """Pushed in its first motion only, the road looks again and does the task."""
+    road.cell.reset(0)
+    pushed = []
+
+    def push(segment: int, stage: str) -> None:
+        force = [0.0, 0.0, 150.0] if stage == 'execute' and not pushed else np.zeros(3)
+        pushed.extend([segment] if stage == 'execute' else [])
+        road.cell.push('panda_hand', np.array(force))
+
+    again = Road(road.cell, road.generator, road.tracker, road.planner, on_stage=push)
+    result = again.run(0)
+    assert result.success, result.message
+    causes = [(s.index, f.cause, f.message) for s in result.segments for f in s.failures]
+    assert [c[:2] for c in causes] == [(0, 'execution')]
+    assert 'not where it was imagined' in causes[0][2]

@@ -90,3 +90,35 @@ def test_an_option_of_train_that_would_do_nothing_is_refused(
     arguments = ['train', '--data', str(tmp_path), '--out', str(tmp_path), *options]
     assert cli.main(arguments) == 1
     assert message in ' '.join(capsys.readouterr().err.split())
+
+
+def test_help_groups_the_verbs_by_the_path_of_a_user(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(['--help'])
+    shown = capsys.readouterr().out
+    at = [shown.index(f'\n{group}:\n') for group in cli.GROUPS]
+    assert at == sorted(at)
+    for verb in cli.VERBS:
+        assert shown.count(f'\n  {verb} ') == 1
+        assert cli.module_of(verb).HELP in shown
+
+
+def test_bash_completes_verbs_and_options(tmp_path, capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(['completion', 'bash']) == 0
+    script = tmp_path / 'completion'
+    script.write_text(capsys.readouterr().out)
+    ask = (f'source {script}; complete_of=$(complete -p fourdgen | sed "s/.*-F //; s/ .*//"); '
+           'COMP_WORDS=(fourdgen roll); COMP_CWORD=1; $complete_of fourdgen roll fourdgen; '
+           'echo "${COMPREPLY[@]}"; COMPREPLY=(); '
+           'COMP_WORDS=(fourdgen rollout --se); COMP_CWORD=2; '
+           '$complete_of fourdgen --se rollout; echo "${COMPREPLY[@]}"')
+    done = subprocess.run(['bash', '-c', ask], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ['rollout', '--seeds']
+
+
+def test_zsh_completion_names_every_verb(capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(['completion', 'zsh']) == 0
+    script = capsys.readouterr().out
+    assert script.startswith('#compdef fourdgen')
+    for verb in cli.VERBS:
+        assert f'{verb}:' in script

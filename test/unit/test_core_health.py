@@ -29,7 +29,8 @@ def stats(*, age: float | None = 0.05, rate: float = 30.0, behind: float = 0.1,
     streams = [('left', kind) for kind in ('color', 'depth', 'info')]
     found = SyncStats(
         sets=sets, resets=0, last_skew_s=0.004, max_skew_s=0.02,
-        drops={('left', 'color'): 1, ('left', 'depth'): 2}, age_s=dict.fromkeys(streams, 0.01),
+        received=dict.fromkeys(streams, 7), drops={('left', 'color'): 1, ('left', 'depth'): 2},
+        age_s=dict.fromkeys(streams, 0.01),
         rate_hz=dict.fromkeys(streams, 30.0),
         stamp=dict.fromkeys(streams, NOW - round(behind * 1e9)))
     found.age_s['left', 'depth'] = age
@@ -47,6 +48,7 @@ def test_a_camera_that_streams() -> None:
     status = camera()
     assert (status.level, status.message) == (Level.OK, 'streaming')
     assert status.values == {
+        'color received': 7, 'depth received': 7, 'info received': 7,
         'color age [s]': '0.01', 'color rate [Hz]': '30.0',
         'color stamp behind the clock [s]': '0.10', 'color not in a set': 1,
         'depth age [s]': '0.05', 'depth rate [Hz]': '30.0',

@@ -59,6 +59,14 @@ def test_a_stale_link_is_named(tree):
         tree.lookup('base', 'tcp', max_age_s=1.0)
 
 
+def test_a_link_that_was_silent_meanwhile_is_named(tree):
+    tree.lookup('base', 'tcp', S // 2, max_gap_s=1.0)
+    tree.lookup('base', 'tcp', S, max_gap_s=0.1)  # there is a sample
+    tree.lookup('base', 'camera', S // 2, max_gap_s=0.1)  # static
+    with pytest.raises(TransformError, match=r'base -> hand was silent.*0.9 s.*got 1.00 s'):
+        tree.lookup('base', 'tcp', S // 2, max_gap_s=0.9)
+
+
 def test_an_unknown_frame_is_named_with_the_known_ones(tree):
     with pytest.raises(TransformError, match=r"'cam2' is unknown; got frames base, camera.*static"):
         tree.lookup('base', 'cam2')

@@ -127,6 +127,18 @@ def test_a_plan_lasts_as_long_as_its_arm_motions():
         replace(plan, tcp_path=np.eye(4))
 
 
+def test_a_plan_tells_where_the_tool_is_in_each_segment():
+    poses = np.tile(np.eye(4), (6, 1, 1))
+    poses[:, 0, 3] = np.arange(6)
+    segments = (GripperCommand(0.08), joint_trajectory(3), GripperCommand(0.0),
+                joint_trajectory(2))
+    plan = MotionPlan('id', segments, {}, 0, 0, 1, poses)
+    assert [x[:, 0, 3].tolist() for _, x in plan.tcp_paths()] == [[0], [1, 2, 3], [3], [4, 5]]
+    assert [len(times) for times, _ in plan.tcp_paths()] == [1, 3, 1, 2]
+    with pytest.raises(InputError, match='expected 6 poses'):
+        replace(plan, tcp_path=poses[1:]).tcp_paths()
+
+
 def test_errors_name_input_expectation_and_next_step():
     error = InputError('depth', expected='metres', got='feet', hint='Convert it.')
     assert str(error) == 'depth; expected metres; got feet. Convert it.'

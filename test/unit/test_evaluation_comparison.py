@@ -9,28 +9,57 @@ from pathlib import Path
 import pytest
 
 from fourdgen_ros.core.errors import InputError
-from fourdgen_ros.evaluation.comparison import Comparison, Entry, compare, label, table
+from fourdgen_ros.evaluation.comparison import (
+    ALL,
+    Comparison,
+    Entry,
+    compare,
+    label,
+    standings,
+    table,
+)
 from fourdgen_ros.evaluation.comparison_plots import save_plots
 from fourdgen_ros.evaluation.seeds import Batch
 
-APPLE = 'PlaceAppleFromBowlIntoBin'
+APPLE, OTHER = 'PlaceAppleFromBowlIntoBin', 'PutSpatulaOnTable'
 
 
-def entry(name: str, successes: int, tcp: list[float]) -> Entry:
+def entry(name: str, successes: int, tcp: list[float], task: str = APPLE) -> Entry:
     closed = {'n': 10, 'successes': successes, 'rate': successes / 10, 'wilson95': [0.1, 0.9],
               'stages': {'place': successes, 'reach': 10 - successes},
               'causes': {'tracking': 10 - successes},
-              'latency_s': {'observation_to_plan': {'n': 9, 'p50': 1.0, 'p95': 1.25}}}
+              'latency_s': {'observation_to_plan': {'n': 9, 'p50': 1.0, 'p95': 1.25}},
+              'outcomes': [{'seed': i, 'success': i < successes} for i in range(10)]}
     measures = {'tcp_mm': {'n': 3, 'p50': tcp[1], 'p90': tcp[2]}, 'true_tcp_mm': {'p50': 0.5}}
-    return Entry(APPLE, name, {'n': 1, 'measures': measures, 'futures': [{'tcp_mm': tcp}]}, closed)
+    return Entry(task, name, {'n': 1, 'measures': measures, 'futures': [{'tcp_mm': tcp}]}, closed)
 
 
 def test_the_table_tells_each_generator_apart() -> None:
     text = table([entry('ours', 8, [1.0, 12.34, 30.0]), entry('theirs', 2, [5.0, 50.0, 99.0])])
     assert f'## {APPLE}' in text
-    assert '| ours | 8/10 | 0.10 to 0.90 | place 8, reach 2 | tracking 2 | 1.00 / 1.25 |' in text
+    assert ('| ours | 8/10 | 0.49 to 0.94 |  |  | place 8, reach 2 | tracking 2 | 1.00 / 1.25 |'
+            in text)
+    theirs = next(line for line in text.splitlines() if line.startswith('| theirs | 2/10 |'))
+    assert '| -0.60 (-0.80 to -0.16) | 0.031 |' in theirs, theirs
     ours = next(line for line in text.splitlines() if line.startswith('| ours | 12.3 |'))
     assert ours.endswith('| 30.0 | 0.5 |')
+
+
+def test_tasks_are_pooled_over_the_seeds_that_both_ran() -> None:
+    entries = [entry('ours', 8, [1.0, 2.0, 3.0]), entry('theirs', 2, [1.0, 2.0, 3.0]),
+               entry('ours', 10, [1.0, 2.0, 3.0], OTHER),
+               entry('theirs', 3, [1.0, 2.0, 3.0], OTHER)]
+    for e in entries[2:]:
+        e.closed['outcomes'] = e.closed['outcomes'][:5]
+    ranked = standings(entries)
+    assert [(s.task, s.generator) for s in ranked] == [
+        (APPLE, 'ours'), (APPLE, 'theirs'), (OTHER, 'ours'), (OTHER, 'theirs'),
+        (ALL, 'ours'), (ALL, 'theirs')]
+    pooled = ranked[-1]
+    assert (pooled.n, pooled.successes, pooled.against_first.n) == (15, 5, 15)
+    assert pooled.against_first.difference == pytest.approx(5 / 15 - 13 / 15)
+    assert '## All tasks' in table(entries)
+    assert ALL not in {s.task for s in standings(entries[:2])}
 
 
 def test_plots(tmp_path: Path) -> None:

@@ -99,3 +99,12 @@ def test_bad_depth(files: tuple[Path, Path, Path], image: np.ndarray, message: s
     Image.fromarray(image).save(files[1])
     with pytest.raises(InputError, match=message):
         load_view('left', *files)
+
+
+def test_camera_info_as_ros2_topic_echo_prints_it(tmp_path: Path) -> None:
+    """The separator of messages stands at the end."""
+    file = tmp_path / 'info.yaml'
+    numbers = [300.0, 0.0, 160.0, 0.0, 310.0, 120.0, 0.0, 0.0, 1.0]
+    file.write_text('\n'.join(['height: 240', 'width: 320', 'd: [0.0]', 'k:',
+                               *(f'- {number}' for number in numbers), '---', '']))
+    assert load_intrinsics(file, 240, 320)[1].tolist() == [0.0, 310.0, 120.0]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fourdgen_ros.evaluation.statistics import summary, wilson
+from fourdgen_ros.evaluation.statistics import paired, summary, wilson
 
 
 # Values by R's prop.test(x, n, correct = FALSE) and by published tables.
@@ -38,6 +38,46 @@ def test_wilson_without_trials_knows_nothing() -> None:
 def test_wilson_rejects(successes: int, n: int) -> None:
     with pytest.raises(ValueError, match='successes'):
         wilson(successes, n)
+
+
+def trials(both: int, ours: int, theirs: int, neither: int) -> tuple[list[bool], list[bool]]:
+    return ([True] * (both + ours) + [False] * (theirs + neither),
+            [True] * both + [False] * ours + [True] * theirs + [False] * neither)
+
+
+def test_paired_known() -> None:
+    """P by hand: 2 (1 + 14 + 91) / 2^14."""
+    result = paired(*trials(36, 12, 2, 0))
+    assert (result.n, result.difference) == (50, pytest.approx(0.2))
+    assert result.p == pytest.approx(212 / 2**14)
+    assert 0.0 < result.interval[0] < 0.2 < result.interval[1] < 0.4
+
+
+def test_methods_that_differ_nowhere_are_equal() -> None:
+    result = paired(*trials(8, 0, 0, 2))
+    assert (result.difference, result.p) == (0.0, 1.0)
+    assert result.interval[0] < 0.0 < result.interval[1]
+
+
+counts = st.integers(0, 30)
+
+
+@given(counts, counts, counts, counts)
+def test_paired_properties(both: int, ours: int, theirs: int, neither: int) -> None:
+    if both + ours + theirs + neither == 0:
+        return
+    a, b = trials(both, ours, theirs, neither)
+    forth, back = paired(a, b), paired(b, a)
+    low, high = forth.interval
+    assert -1.0 - 1e-9 <= low <= forth.difference <= high <= 1.0 + 1e-9
+    assert back.interval == pytest.approx((-high, -low))
+    assert 0.0 <= forth.p == back.p <= 1.0
+
+
+@pytest.mark.parametrize(('first', 'second'), [([], []), ([True], [True, False])])
+def test_paired_rejects(first: list[bool], second: list[bool]) -> None:
+    with pytest.raises(ValueError, match='trials'):
+        paired(first, second)
 
 
 def test_summary_ignores_what_is_not_finite() -> None:

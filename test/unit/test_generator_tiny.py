@@ -25,9 +25,9 @@ TASK = 'PlaceAppleFromBowlIntoBin'
 SIZE = {'height': 32, 'width': 48, 'latent_dim': 16}
 
 
-def small(cross_view: bool = True) -> TinyGenerator:
+def small(cross_view: bool = True, depth: bool = True) -> TinyGenerator:
     torch.manual_seed(0)
-    codec = FrameCodec(**SIZE, widths=(16, 16, 32), fine_width=16)
+    codec = FrameCodec(**SIZE, widths=(16, 16, 32), fine_width=16, depth=depth)
     dynamics = LatentDynamics(**SIZE, frames=4, trunk_widths=(16, 16, 32), keypoints=4, dim=32,
                               depth=2, heads=2, cross_view=cross_view)
     return TinyGenerator(codec, dynamics, FlowMatchEulerDiscreteScheduler())
@@ -80,6 +80,22 @@ def test_views_see_each_other_only_with_cross_view_attention() -> None:
         g = small(cross_view)
         a, b = (g.generate(x, task=TASK, seed=1).rgb[0, 1:] for x in (o, other))
         assert np.array_equal(a, b) is equal
+
+
+def test_without_depth_nothing_of_it_is_seen_or_told(tmp_path) -> None:
+    g = small(depth=False)
+    g.save_pretrained(tmp_path)
+    g = TinyGenerator.from_pretrained(tmp_path)
+    o = observation()
+    blind = Observation(tuple(replace(v, depth=np.full_like(v.depth, np.nan)) for v in o.views))
+    a, b = (g.generate(x, task=TASK, seed=1) for x in (o, blind))
+    assert g.name == a.generator == 'tiny-rgb'
+    assert not a.valid.any() and np.isnan(a.points).all() and a.clamp_ratio == 0.0
+    np.testing.assert_array_equal(a.rgb, b.rgb)
+    np.testing.assert_array_equal(a.gripper, b.gripper)
+    assert a.opening is not None
+    other = Observation(tuple(replace(v, rgb=255 - v.rgb) for v in o.views))
+    assert not np.array_equal(g.generate(other, task=TASK, seed=1).gripper, a.gripper)
 
 
 def test_a_new_task_leaves_the_known_ones_as_they_are(tmp_path) -> None:

@@ -41,8 +41,10 @@ def test_arguments_are_declared_described_and_used(path: Path) -> None:
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.name)
 def test_executables_exist(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding='utf-8'))
-    names = {k.value.value for call in [*calls(tree, 'Node'), *calls(tree, 'LifecycleNode')]
-             for k in call.keywords if k.arg == 'executable' and isinstance(k.value, ast.Constant)}
+    nodes = [{k.arg: k.value.value for k in call.keywords if isinstance(k.value, ast.Constant)}
+             for call in [*calls(tree, 'Node'), *calls(tree, 'LifecycleNode')]]
+    names = {node['executable'] for node in nodes
+             if node['package'] == 'fourdgen_ros' and 'executable' in node}
     listed = {element.value for node in tree.body if isinstance(node, ast.Assign)
               for element in ast.walk(node.value)
               if isinstance(element, ast.Constant) and isinstance(element.value, str)}

@@ -16,7 +16,7 @@ ROOT = Path(fourdgen_ros.__file__).resolve().parent
 FILES = sorted(path for path in ROOT.rglob('*.py'))
 
 STAGES = ('generator', 'tracker', 'motion')
-ROS_FREE = ('core', *STAGES, 'sim', 'training', 'data', 'view')
+ROS_FREE = ('core', *STAGES, 'sim', 'training', 'data', 'policy', 'view')
 INTERFACES = (f'{PACKAGE}.msg', f'{PACKAGE}.srv', f'{PACKAGE}.action')
 
 # What a folder may import of this package; folders that are not named may import every layer.
@@ -29,6 +29,7 @@ ALLOWED_LAYERS = {
     'training': {'core', 'generator', 'training', 'data'},
     'data': {'core', 'data'},
     'view': {'core', 'view'},
+    'policy': {'core', 'generator', 'training', 'policy'},
 }
 
 
@@ -123,6 +124,8 @@ def test_stages_exist(stage: str) -> None:
     ('generator.tiny', 'from fourdgen_ros import motion'),
     ('generator.tiny', 'from ..tracker import base'),
     ('generator.tiny', 'from .. import tracker'),
+    ('data.masks', 'from fourdgen_ros.tracker.gripper_model import load_gripper'),
+    ('data.bags', 'def f():\n    import rosbag2_py'),
     ('generator.__init__', 'from ..tracker import base'),
     ('tracker.embedded', 'class A:\n    def f(self):\n        import rclpy.node'),
     ('tracker.embedded', 'from sensor_msgs.msg import Image'),

@@ -151,6 +151,33 @@ def test_only_the_first_frames_are_followed(planner, home, model):
     assert se3.distance(plan.tcp_path[-1], poses[4])[0] < 0.004
 
 
+@pytest.mark.parametrize('passed', [0, 2, 5])
+def test_what_the_robot_has_passed_is_left_out(planner, home, passed):
+    poses = [*(moved(home, y=-0.02 * k) for k in range(passed, 0, -1)),
+             *line(home, moved(home, y=0.2))]
+    plan = planner.plan(trajectory(poses), ROBOT.home, 0.08, frames=5, now_ns=0, skip_passed=True)
+    assert plan.frames == 5
+    assert se3.distance(plan.tcp_path[-1], poses[passed + 4])[0] < 0.004
+    assert plan.tcp_path[:, 1, 3].min() > home[1, 3] - 1e-3, 'it does not go back'
+
+
+def test_a_grasp_is_not_skipped_though_the_robot_is_nearer_to_what_follows(planner, home):
+    there_and_back = line(moved(home, y=0.02), moved(home, y=0.1), home)
+    plan = planner.plan(trajectory(there_and_back, opening=[0.08] * 5 + [0.03] * 4), ROBOT.home,
+                        0.08, now_ns=0, skip_passed=True)
+    assert [type(s) for s in plan.segments] == [JointTrajectory, GripperCommand, JointTrajectory]
+    assert plan.segments[1].opening == 0.0
+
+
+def test_a_robot_that_is_not_on_the_path_is_not_taken_along(planner, home):
+    poses = line(moved(home, z=0.05), moved(home, y=0.2, z=0.05))
+    with pytest.raises(CheckError, match='start pose distance'):
+        planner.plan(trajectory(poses), ROBOT.home, 0.08, now_ns=0, skip_passed=True)
+    with pytest.raises(PlanningError, match='not passed yet'):
+        planner.plan(trajectory(line(moved(home, y=-0.2), home)), ROBOT.home, 0.08, now_ns=0,
+                     skip_passed=True)
+
+
 @pytest.mark.parametrize('frames', [0, 1, 10, -1])
 def test_impossible_frame_counts(planner, home, frames):
     with pytest.raises(InputError, match='frames to follow'):

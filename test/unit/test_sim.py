@@ -35,6 +35,16 @@ def finish(cell: Cell, limit: float = 16.0) -> list[str]:
     return stages
 
 
+def test_a_cell_that_is_dropped_leaves_the_pictures_of_others_alone(cell: Cell) -> None:
+    other = Cell(TASK, 1)
+    other.render(cell.cameras[0], 96, 128)
+    before = cell.render(cell.cameras[0], 96, 128)
+    del other
+    after = cell.render(cell.cameras[0], 96, 128)
+    np.testing.assert_array_equal(after.rgb, before.rgb)
+    np.testing.assert_array_equal(after.depth, before.depth)
+
+
 def test_the_expert_solves_unseen_seeds_and_passes_every_stage(cell: Cell) -> None:
     for seed in (1, 2, 3):
         cell.reset(seed)

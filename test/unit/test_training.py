@@ -13,7 +13,7 @@ import torch
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError, TrainingError
-from fourdgen_ros.generator.codec import FrameCodec
+from fourdgen_ros.generator.codec import PLANE, FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics
 from fourdgen_ros.training import tiny
 from fourdgen_ros.training.binding import bind
@@ -157,6 +157,15 @@ def test_every_data_set_validates_on_its_own_first_episodes(folder, tmp_path) ->
     (other / 'meta.json').write_text(meta.replace('5.0', '10.0'))
     with pytest.raises(InputError, match='all of one rate'):
         Demonstrations([folder, other], (TASK,))
+
+
+def test_demonstrations_without_depth_tell_nothing_of_it(folder) -> None:
+    data = Demonstrations([folder], (TASK,), depth=False)
+    b = data.dynamics_batch(np.random.default_rng(0), 4, [0, 1], 3, 1)
+    assert (b.frame0[:, :, 5] == 0.0).all() and (b.frame0[:, :, 6] == 1.0).all()
+    c = data.codec_batch(np.random.default_rng(0), 4, [0, 1], 3)
+    torch.testing.assert_close(c.depth, torch.full_like(c.depth, PLANE))
+    assert b.frame0[:, :, :3].std() > 0.1
 
 
 def test_next_grips_are_where_the_gripper_closes_and_opens() -> None:

@@ -4,19 +4,20 @@
 `format` is '<encoding>; <codec> compressed <channels>' for colour and '<encoding>; compressedDepth
 <codec>' for depth; old publishers leave out the encoding or the codec. Data of compressedDepth
 begins with 12 bytes: an int32 and two float32, the parameters of the inverse depth in which 32FC1
-is coded. `topic` arguments only serve error texts.
+is coded. `topic` arguments only serve error texts. Messages may be those of ROS or of a reader of
+bags: only `format` and `data` are used.
 """
 
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PILImage
-from sensor_msgs.msg import CompressedImage
 
-from fourdgen_ros.core import rvl
+from fourdgen_ros.core import images, rvl
 from fourdgen_ros.core.errors import InputError
 
 PNG = b'\x89PNG\r\n\x1a\n'
@@ -25,7 +26,7 @@ _SIZE = np.dtype([('width', '<u4'), ('height', '<u4')])
 _MAX_PIXELS = 2**26  # more than any depth camera has: a larger image is a damaged header
 
 
-def compressed_to_rgb(msg: CompressedImage, topic: str = '') -> NDArray[np.uint8]:
+def compressed_to_rgb(msg: Any, topic: str = '') -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB of a JPEG or PNG image of 8 bits per channel."""
     if 'compressedDepth' in msg.format:
         raise InputError(f'compressed image {topic}', expected='colour', got=repr(msg.format),
@@ -39,10 +40,16 @@ def compressed_to_rgb(msg: CompressedImage, topic: str = '') -> NDArray[np.uint8
     return np.ascontiguousarray(rgb[..., ::-1] if 'compressed rgb' in msg.format else rgb)
 
 
-def compressed_to_depth(msg: CompressedImage, topic: str = '') -> NDArray[np.float32]:
-    """(H, W) float32 m along z of lossless 16UC1 (mm) or of 32FC1 (m) as inverse depth.
+def compressed_to_depth(msg: Any, topic: str = '') -> NDArray[np.float32]:
+    """(H, W) float32 m along z; invalid is NaN. See `compressed_depth_pixels`."""
+    return images.metres(compressed_depth_pixels(msg, topic))
 
-    PNG and RVL, with the header of compressedDepth or, for 16UC1 in PNG, without. Invalid is NaN.
+
+def compressed_depth_pixels(
+        msg: Any, topic: str = '') -> NDArray[np.uint16] | NDArray[np.float32]:
+    """(H, W) uint16 mm of lossless 16UC1, or float32 m of 32FC1, which is sent as inverse depth.
+
+    PNG and RVL, with the header of compressedDepth or, for 16UC1 in PNG, without.
     """
     encoding, _, rest = (part.strip() for part in msg.format.partition(';'))
     data = bytes(msg.data)
@@ -57,13 +64,13 @@ def compressed_to_depth(msg: CompressedImage, topic: str = '') -> NDArray[np.flo
         header, body = _unpack(_HEADER, data, msg.format, topic)
     raw = _rvl(body, msg.format, topic) if 'rvl' in rest else _png(body, msg.format, topic)
     if encoding != '32FC1':
-        return np.where(raw > 0, raw / np.float32(1000.0), np.float32('nan')).astype(np.float32)
+        return raw
     if header is None:
         raise InputError(f'compressed depth image {topic}', expected='12 bytes before the PNG',
                          got='none', hint='32FC1 is coded with parameters that stand there.')
     with np.errstate(divide='ignore'):
         depth = header['a'] / (raw.astype(np.float32) - header['b'])
-    depth[(raw == 0) | ~np.isfinite(depth) | (depth <= 0)] = np.nan
+    depth[raw == 0] = np.nan
     return depth
 
 

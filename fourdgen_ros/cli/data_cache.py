@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fourdgen data cache`: a LeRobotDataset -> what `fourdgen train` reads."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fourdgen_ros.cli import options
+
+if TYPE_CHECKING:
+    from fourdgen_ros.data.masks import GripperShape
+
+HELP = 'make the folder that training reads from a LeRobotDataset'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        'Resize the images of a data set of `fourdgen data convert` or `import`, draw the gripper '
+        'masks that were not recorded, and write the folder that `fourdgen train --data` takes. '
+        'What is there with the right checksum is kept; what is damaged is made again.')
+    parser.add_argument('dataset', type=Path, help='folder of the LeRobotDataset')
+    parser.add_argument('--out', type=Path, required=True, help='folder to make')
+    parser.add_argument('--size', type=options.positive, nargs=2, metavar=('HEIGHT', 'WIDTH'),
+                        default=(96, 128), help='pixels (96 128)')
+    parser.add_argument('--rate', type=options.positive, default=5,
+                        help='records a second (%(default)s)')
+    parser.add_argument('--task', help='of a data set with several')
+    parser.add_argument('--gripper', default='panda_hand',
+                        help='folder in assets/grippers for the masks (%(default)s)')
+    parser.add_argument('--workers', type=options.positive, default=1,
+                        help='processes (%(default)s)')
+
+
+def run(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from fourdgen_ros.data.cache import Shape, build
+
+    with options.progress_bar() as bar:
+        line = bar.add_task('episodes', total=None, note='')
+        count = build(args.dataset, args.out, Shape(*args.size, args.rate),
+                      partial(gripper_shape, args.gripper), task=args.task, workers=args.workers,
+                      done=lambda n, total: bar.update(line, completed=n, total=total))
+    Console().print(f'{count} episodes in {args.out}. Next: fourdgen train --data {args.out}',
+                    highlight=False)
+    return 0
+
+
+def gripper_shape(name: str) -> GripperShape:
+    """Meshes of a gripper of the package, for masks."""
+    import numpy as np
+
+    from fourdgen_ros.data.masks import GripperShape
+    from fourdgen_ros.tracker.gripper_model import load_gripper
+
+    model = load_gripper(name)
+    return GripperShape([(model.hand_mesh, np.zeros(3)), *model.finger_meshes])

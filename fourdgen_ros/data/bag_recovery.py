@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bags whose recorder was killed, or whose disk was full: all that was written, as a whole bag."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from fourdgen_ros.core.errors import InputError, MissingDependencyError
+from fourdgen_ros.data import bag_metadata
+from fourdgen_ros.data.bag_metadata import BagTopic, Extent
+from fourdgen_ros.data.bag_writer import BagWriter
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What was recovered, and how many chunks in the middle of the file were damaged."""
+
+    extent: Extent
+    damaged_chunks: int
+
+
+def recover(bag: Path, out: Path, *, compression: str = 'none') -> Recovery:
+    """Copy every whole chunk of the one MCAP file in `bag` into the new bag `out`.
+
+    `bag` stays as it is. Bytes and times of all messages stay the same, as does what the recorder
+    noted about the bag; `custom_data` gets `recovered` and `damaged_chunks`. Raises InputError when
+    there is no MCAP file, nothing in it can be read, or `out` exists.
+    """
+    files = sorted(bag.glob('*.mcap')) if bag.is_dir() else []
+    if len(files) != 1:
+        raise InputError(str(bag), expected='a folder with one .mcap file', got=f'{len(files)}',
+                         hint='Bags in several files: `ros2 bag reindex -s mcap`.')
+    if out.exists():
+        raise InputError(str(out), expected='a folder that does not exist yet', got='one that does')
+    try:
+        custom_data = bag_metadata.custom_data(bag)
+    except InputError:  # killed before it was written
+        custom_data = {}
+    chunks = _Chunks(files[0])
+    messages = iter(chunks)
+    first = next(messages, None)
+    if first is None:
+        raise InputError(str(files[0]), expected='at least one whole chunk of messages', got='none')
+    writer = BagWriter(out, {**custom_data, 'recovered': 'true'}, compression=compression)
+    channels: dict[int, int] = {}
+    for schema, channel, message in chain([first], messages):
+        if channel.id not in channels:
+            channels[channel.id] = writer.add_topic(BagTopic(
+                channel.topic, schema.name, schema.data.decode(),
+                channel.metadata.get('topic_type_hash', ''),
+                tuple(yaml.safe_load(channel.metadata.get('offered_qos_profiles', '')) or ())))
+        writer.write(channels[channel.id], message.log_time, message.publish_time, message.data)
+    writer.custom_data['damaged_chunks'] = str(chunks.damaged)
+    writer.close()
+    return Recovery(writer.extent, chunks.damaged)
+
+
+class _Chunks:
+    """(schema, channel, message) of every whole chunk of a file, in its order."""
+
+    def __init__(self, path: Path) -> None:
+        self.damaged = 0
+        self._path = path
+
+    def __iter__(self) -> Iterator[tuple[Any, Any, Any]]:
+        try:
+            from mcap.exceptions import EndOfFile, InvalidMagic
+            from mcap.records import Channel, Message, Schema
+            from mcap.stream_reader import StreamReader
+        except ImportError as error:
+            raise MissingDependencyError(
+                'mcap', expected='the package that reads MCAP files', got='not installed',
+                hint="Install it: pip install 'fourdgen_ros[data]'") from error
+        schemas: dict[int, Schema] = {}
+        channels: dict[int, Channel] = {}
+        with self._path.open('rb') as file:
+            records = StreamReader(_Whole(file, EndOfFile), emit_chunks=True).records
+            while True:
+                try:
+                    record = next(records)
+                except (StopIteration, EndOfFile, InvalidMagic):
+                    return  # the end of the file, or of what is whole of it
+                for part in self._parts(record):
+                    if isinstance(part, Schema):
+                        schemas[part.id] = part
+                    elif isinstance(part, Channel):
+                        channels[part.id] = part
+                    elif isinstance(part, Message):
+                        channel = channels[part.channel_id]
+                        yield schemas[channel.schema_id], channel, part
+
+    def _parts(self, record: Any) -> list[Any]:
+        from mcap.records import Chunk
+        from mcap.stream_reader import breakup_chunk
+
+        if not isinstance(record, Chunk):
+            return [record]
+        try:
+            return breakup_chunk(record, validate_crc=True)
+        except Exception:  # each compressor has its own errors
+            self.damaged += 1
+            return []
+
+
+class _Whole:
+    """A file that ends before what is not whole: `read` gives all bytes or raises `end`."""
+
+    def __init__(self, file: IO[bytes], end: type[Exception]) -> None:
+        self._file, self._end = file, end
+
+    def read(self, length: int) -> bytes:
+        data = self._file.read(length)
+        if len(data) < length:
+            raise self._end
+        return data

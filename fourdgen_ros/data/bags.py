@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""rosbag2 folders of any storage, read without ROS.
+
+`rosbags` reads sqlite3 and MCAP, with messages or files compressed by zstd; MCAP files may be given
+without their folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from fourdgen_ros.core.errors import InputError, MissingDependencyError
+
+REPAIR = ('A recorder that was killed leaves such bags: try `ros2 bag reindex`, or `mcap recover` '
+          'for a .mcap file.')
+
+
+class Bag:
+    """An open bag: its topics, what the recorder noted about it, and its messages."""
+
+    def __init__(self, path: Path, reader: Any) -> None:
+        self.path, self._reader = path, reader
+        self.types = {c.topic: c.msgtype for c in reader.connections}
+        metadata = reader.readers[0].storage.metadata
+        self.notes: dict[str, str] = dict(metadata.custom or {})
+
+    def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, bytes]]:
+        """Topic, time of reception in ns and bytes of every message, in the order of these times.
+
+        Raises InputError where the file is damaged.
+        """
+        connections = [c for c in self._reader.connections if c.topic in topics]
+        if not connections:
+            return
+        with _readable(self.path):
+            for connection, received, raw in self._reader.messages(connections=connections):
+                yield connection.topic, received, raw
+
+    def decode(self, topic: str, raw: bytes) -> Any:
+        """The message of these bytes; raises InputError when they are none of the topic's type."""
+        from rosbags.highlevel import AnyReaderError
+
+        try:
+            return self._reader.deserialize(raw, self.types[topic])
+        except (AnyReaderError, KeyError, ValueError, IndexError) as error:
+            raise InputError(f'bag {self.path}, topic {topic}', expected=self.types[topic],
+                             got=f'{len(raw)} bytes that are none: {error}') from error
+
+
+@contextmanager
+def open_bag(path: Path) -> Iterator[Bag]:
+    """Open a rosbag2 folder, a .mcap or a .db3 file.
+
+    Raises InputError that names the file, what is wrong with it and what may help.
+    """
+    try:
+        from rosbags.highlevel import AnyReader
+        from rosbags.typesys import Stores, get_typestore
+    except ImportError as error:
+        raise MissingDependencyError(
+            'bags', expected='the package rosbags', got=str(error),
+            hint='Install it: pip install "fourdgen_ros[data]".') from error
+    _check_folder(path)
+    with _readable(path):
+        # Bags of Humble and older do not define their messages.
+        reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
+        reader.open()
+    try:
+        yield Bag(path, reader)
+    finally:
+        reader.close()
+
+
+def _check_folder(path: Path) -> None:
+    if not path.exists():
+        raise InputError(f'bag {path}', expected='a rosbag2 folder', got='nothing there')
+    if path.is_file():
+        if path.suffix not in ('.mcap', '.db3'):
+            raise InputError(f'bag {path}', expected='a rosbag2 folder, a .mcap or a .db3 file',
+                             got=f'a {path.suffix or "plain"} file')
+        return
+    metadata = path / 'metadata.yaml'
+    if not metadata.is_file():
+        raise InputError(f'bag {path}', expected='metadata.yaml in it', got='none', hint=REPAIR)
+    try:
+        files = yaml.safe_load(metadata.read_text())['rosbag2_bagfile_information'][
+            'relative_file_paths']
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise InputError(f'bag metadata {metadata}', expected='relative_file_paths of rosbag2',
+                         got=f'{type(error).__name__}: {error}', hint=REPAIR) from error
+    for name in files:
+        parts = PurePosixPath(str(name))
+        if parts.is_absolute() or '..' in parts.parts:
+            raise InputError(f'bag metadata {metadata}', expected='files inside the folder',
+                             got=repr(name), hint='Do not trust this bag.')
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Errors of the reader as one InputError that names the bag."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # what a damaged file makes of sqlite, zstd, lz4 or YAML
+        raise InputError(f'bag {path}', expected='a whole rosbag2', got=str(error) or repr(error),
+                         hint=REPAIR) from error

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of a cell in a scanned bag: cameras, joints, and what the robot did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fourdgen_ros.core import images
+from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.data.episode import CameraModel
+from fourdgen_ros.data.findings import BAD, Finding, judged
+from fourdgen_ros.data.mapping import CameraTopics, TopicMap
+from fourdgen_ros.data.scan import NS, Scan
+
+MOTION = 0.01  # m that the TCP must travel
+_GRIPPER_SLACK = 0.003  # m that the opening may leave its range
+_GRIPPER_MOVES = 0.002  # m
+_COVERAGE = (0.05, 0.4)  # share of valid depth: below is bad, below is worth a look
+_STATE_GAP = 0.25  # s between joint states
+
+
+def camera_model(scan: Scan, topics: TopicMap, camera: CameraTopics,
+                 found: list[Finding]) -> tuple[CameraModel, NDArray[np.float64] | None]:
+    """Model of a camera and its K (3, 3); K is None when a bad line says why."""
+    color, depth = scan.images[camera.color], scan.images[camera.depth]
+    height, width = color.size
+    if depth.size != color.size:
+        found.append(Finding(camera.depth, BAD, f'{depth.size[1]}x{depth.size[0]}, colour '
+                             f'{width}x{height}', 'Take the depth that is aligned to colour.'))
+    elif depth.frames[0][1] != color.frames[0][1]:
+        found.append(judged(camera.depth, f'frame {depth.frames[0][1]!r}, colour in '
+                            f'{color.frames[0][1]!r}', warning=True,
+                            next='Is this depth aligned to colour?'))
+    share = float(np.mean(depth.coverage))
+    found.append(judged(camera.depth, f'{100 * share:.0f} % of pixels valid',
+                        bad=share < _COVERAGE[0], warning=share < _COVERAGE[1],
+                        next='Look at exposure, distance and emitter of the camera.'))
+    infos, K = scan.infos[camera.info], None
+    if len(infos) != 1:
+        found.append(Finding(camera.info, BAD, f'{len(infos)} different calibrations',
+                             'Exactly one is needed: record camera_info, do not change it.'))
+    else:
+        try:
+            K = images.camera_info_to_K(infos[0], height, width, camera.info)
+            found.append(judged(camera.info, f'fx {K[0, 0]:.1f}, fy {K[1, 1]:.1f}'))
+        except InputError as error:
+            found.append(Finding(camera.info, BAD, str(error), error.hint))
+    return CameraModel(camera.name, height, width, depth.unit), K
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """(stamps, positions (n, J)) of the arm's and of the finger joints."""
+
+    arm: tuple[NDArray[np.int64], NDArray[np.float64]]
+    gripper: tuple[NDArray[np.int64], NDArray[np.float64]]
+
+
+def state_series(scan: Scan, topics: TopicMap, found: list[Finding]) -> State | None:
+    """Positions of the joints of the map; None when a bad line says why."""
+    series = []
+    for topic, names in ((topics.joint_topic, topics.joint_names),
+                         (topics.gripper.topic, topics.gripper.joints)):
+        rows = [(stamp, [p[n] for n in names]) for stamp, p in zip(
+            scan.joint_stamps[topic], scan.joint_positions[topic], strict=True)
+            if all(n in p for n in names)]
+        if not rows:
+            seen = sorted({n for p in scan.joint_positions[topic] for n in p})
+            found.append(Finding(topic, BAD, f'no message with all of {", ".join(names)}; it has '
+                                 f'{", ".join(seen)}', f'Correct the joints in {topics.path}.'))
+            return None
+        stamps = np.array([stamp for stamp, _ in rows])
+        gap = float(np.diff(stamps).max(initial=0)) / NS
+        found.append(judged(topic, f'{len(rows)} of {", ".join(names)}, longest gap {gap:.3f} s',
+                            bad=gap > _STATE_GAP, next='Joint states are missing.'))
+        series.append((stamps, np.array([values for _, values in rows])))
+    return State(*series)
+
+
+def motion_findings(tcp: NDArray[np.float64], opening: NDArray[np.float64],
+                     topics: TopicMap) -> list[Finding]:
+    """Lines about the path (T, 4, 4) of the TCP and the opening (T,) in m."""
+    length = float(np.linalg.norm(np.diff(tcp[:, :3, 3], axis=0), axis=1).sum())
+    low, high = float(opening.min()), float(opening.max())
+    outside = max(topics.gripper.opening[0] - low, high - topics.gripper.opening[1])
+    return [judged('TCP', f'travels {length:.3f} m', bad=length < MOTION,
+                   next='The arm does not move: was the right robot recorded?'),
+            judged('gripper', f'{1e3 * low:.1f} to {1e3 * high:.1f} mm',
+                   bad=outside > _GRIPPER_SLACK, warning=high - low < _GRIPPER_MOVES,
+                   next=f'Opening is {topics.gripper.opening} m in {topics.path}: are positions '
+                        'right?' if outside > _GRIPPER_SLACK else 'The gripper does not move.')]

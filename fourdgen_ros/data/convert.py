@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many recordings -> one LeRobotDataset, in parallel, as a whole or not at all.
+
+Episodes are staged in the hidden folder `.OUT.part` beside the data set; an interrupted conversion
+goes on there. When all are done, the data set is put together, moved to its place, and the folder
+is removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from fourdgen_ros.core.errors import FourdgenError, InputError
+from fourdgen_ros.data.assembly import assemble
+from fourdgen_ros.data.findings import BAD, Finding
+from fourdgen_ros.data.staging import SUMMARY, Staged, read_staged
+
+FORMAT = 2  # of staged episodes: a higher one ignores what older versions left
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_THREADS = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS')
+_NEEDED = 0.6  # of the size of the recordings, free before anything is written
+
+
+class Job(Protocol):
+    """A recording that becomes an episode; sent to another process."""
+
+    @property
+    def source(self) -> Path:
+        """The recording."""
+
+    def fingerprint(self) -> str:
+        """Text that changes when the recording, or what is made of it, changes."""
+
+    def convert(self, folder: Path) -> list[Finding]:
+        """Stage the episode; returns the report, and writes nothing when a line is bad."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one recording; `episode` is None for one that was left out."""
+
+    source: Path
+    findings: list[Finding]
+    episode: Staged | None
+
+    @property
+    def reason(self) -> str:
+        """Why it was left out."""
+        return '; '.join(f'{f.what}: {f.found}. {f.next}'.strip()
+                         for f in self.findings if f.verdict == BAD)
+
+
+def convert(jobs: Sequence[Job], out: Path, workers: int = 1,
+            done: Callable[[Outcome], None] | None = None) -> list[Outcome]:
+    """Write data set `out` from all recordings that are fit for it, in their order.
+
+    `done` is called as each recording is through. Raises InputError when `out` exists, another
+    process converts to it, recordings overlap in time, none is fit, or the disk is full; episodes
+    that are done are kept for the next call.
+    """
+    if out.exists():
+        raise InputError(f'data set {out}', expected='a folder that does not exist',
+                         got='one that does', hint='Name another: what is there is not touched.')
+    sources = [job.source.resolve() for job in jobs]
+    if twice := [str(s) for s in dict.fromkeys(sources) if sources.count(s) > 1]:
+        raise InputError('recordings', expected='each once', got=f'{", ".join(twice)} twice')
+    part = out.with_name(f'.{out.name}.part')
+    with _space(out), _locked(part):
+        _check_space(jobs, out)
+        outcomes = _stage_all(jobs, part, workers, done)
+        good = [o.episode for o in outcomes if o.episode is not None]
+        if not good:
+            shutil.rmtree(part)
+            raise InputError(f'data set {out}', expected='at least one good recording',
+                             got=' | '.join(f'{o.source}: {o.reason}' for o in outcomes))
+        _check_overlap(good)
+        made = part / 'dataset'
+        shutil.rmtree(made, ignore_errors=True)
+        assemble(made, good)
+        os.replace(made, out)
+        shutil.rmtree(part)
+    return outcomes
+
+
+def _stage_all(jobs: Sequence[Job], part: Path, workers: int,
+               done: Callable[[Outcome], None] | None) -> list[Outcome]:
+    for name in _THREADS:  # one thread per worker
+        os.environ.setdefault(name, '1')
+    outcomes: dict[int, Outcome] = {}
+    # spawn: threads do not survive a fork
+    context = multiprocessing.get_context('spawn')
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        pending = {pool.submit(_one, job, part): i for i, job in enumerate(jobs)}
+        try:
+            for future in as_completed(pending):
+                outcome = outcomes[pending[future]] = future.result()
+                if done is not None:
+                    done(outcome)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [outcomes[i] for i in range(len(jobs))]
+
+
+def _one(job: Job, part: Path) -> Outcome:
+    """One recording: staged before, staged now, or left out with a reason."""
+    key = hashlib.sha256(f'{FORMAT} {job.fingerprint()}'.encode()).hexdigest()[:16]
+    folder = part / key
+    if (folder / SUMMARY).is_file():
+        return Outcome(job.source, [], read_staged(folder))
+    try:
+        findings = job.convert(folder)
+    except FourdgenError as error:
+        findings = [Finding(error.what, BAD, error.got or str(error), error.hint)]
+    staged = read_staged(folder) if (folder / SUMMARY).is_file() else None
+    return Outcome(job.source, findings, staged)
+
+
+def _check_overlap(episodes: Sequence[Staged]) -> None:
+    """One robot cannot do two demonstrations at once: one of them would count twice."""
+    ordered = sorted(episodes, key=lambda e: e.start)
+    for a, b in zip(ordered, ordered[1:], strict=False):
+        if b.start < a.end:
+            raise InputError(f'recordings {a.source} and {b.source}',
+                             expected='one after the other',
+                             got=f'{(min(a.end, b.end) - b.start) * 1e-9:.2f} s in common',
+                             hint='Leave one out, or correct the clock that stamped them.')
+
+
+def _check_space(jobs: Sequence[Job], out: Path) -> None:
+    size = sum(f.stat().st_size for job in jobs for f in files(job.source))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(out.parent).free
+    if free < _NEEDED * size:
+        raise InputError(f'disk of {out}', expected=f'{_NEEDED * size / 1e9:.1f} GB free',
+                         got=f'{free / 1e9:.1f} GB', hint='Make room, or write elsewhere.')
+
+
+def files(source: Path) -> list[Path]:
+    """All files of a recording."""
+    return [source] if source.is_file() else sorted(p for p in source.rglob('*') if p.is_file())
+
+
+def file_state(source: Path) -> str:
+    """Names, sizes and times of the files of a recording, for fingerprints."""
+    return json.dumps([[str(p.relative_to(source)), p.stat().st_size, p.stat().st_mtime_ns]
+                       for p in files(source)] + [str(source.resolve())])
+
+
+@contextmanager
+def _space(out: Path) -> Iterator[None]:
+    """A full disk as an InputError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise InputError(f'disk of {out}', expected='space', got=str(error),
+                         hint='Make room and start again: finished episodes are kept.') from error
+
+
+@contextmanager
+def _locked(part: Path) -> Iterator[None]:
+    """The working folder, for one process at a time."""
+    part.mkdir(parents=True, exist_ok=True)
+    with open(part / 'lock', 'w', encoding='utf-8') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f'working folder {part}', expected='no other conversion in it',
+                             got='one that runs', hint='Wait for it.') from error
+        yield

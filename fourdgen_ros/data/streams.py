@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is right and wrong with the streams of a bag, each for itself."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fourdgen_ros.data.findings import BAD, Finding, judged
+from fourdgen_ros.data.mapping import TopicMap
+from fourdgen_ros.data.resample import interval
+from fourdgen_ros.data.scan import NS, ImageTopic, Scan
+
+CLOCK_JUMP = 0.5  # s between the clock of the stamps and that of the recorder
+_ENDS_EARLY = 1.0  # s before the bag
+_SLOW = 0.95  # of the rate that is asked for
+
+
+def image_findings(stream: ImageTopic, scan: Scan, topics: TopicMap) -> list[Finding]:
+    """Lines about one colour or depth topic."""
+    what = stream.topic
+    others = sorted(t for t, kind in scan.types.items()
+                    if kind == scan.types.get(what, 'sensor_msgs/msg/Image')
+                    and t not in scan.images)
+    renamed = f'Correct {topics.path}.' + (f' The bag also has {", ".join(others)}.'
+                                           if others else '')
+    if not stream.stamps:
+        return [Finding(what, BAD, 'no messages', renamed)]
+    found = clock_findings(what, np.array(stream.stamps), np.array(stream.received))
+    stamps = np.array(stream.stamps)
+    found.append(_rate(what, stamps, topics))
+    changes = [f'{b[1]} {b[2]} from {_seconds(stream, b[0]):.1f} s on, before {a[1]} {a[2]}'
+               for a, b in zip(stream.frames, stream.frames[1:], strict=False)]
+    if changes:
+        found.append(Finding(what, BAD, 'frame or format changes: ' + '; '.join(changes),
+                             'Was the camera renamed or set up anew? Cut the bag there.'))
+    early = (scan.span[1] - stream.received[-1]) / NS
+    if early > max(_ENDS_EARLY, 2 * topics.max_age):
+        found.append(Finding(what, BAD, f'ends {early:.1f} s before the bag',
+                             f'Renamed midway, or did the camera fail? {renamed}'))
+    return found
+
+
+def _rate(what: str, stamps: NDArray[np.int64], topics: TopicMap) -> Finding:
+    step = interval(stamps)
+    if step <= 0:
+        return Finding(what, BAD, f'{len(stamps)} messages, no rate',
+                       'Record longer, or look at the stamps of the camera.')
+    gaps = np.diff(stamps)
+    worst = int(np.argmax(gaps))
+    text = (f'{len(stamps)} at {NS / step:.1f} Hz, longest gap {gaps[worst] / NS:.3f} s at '
+            f'{(stamps[worst] - stamps[0]) / NS:.1f} s')
+    slow = NS / step < _SLOW * topics.fps
+    return judged(what, text, bad=slow, warning=bool(gaps[worst] > 2.5 * step),
+                  next=f'fps is {topics.fps} in {topics.path}: ask for less.' if slow else
+                       'Images were lost: look at the drops of the recorder.')
+
+
+def clock_findings(what: str, stamps: NDArray[np.int64],
+                   received: NDArray[np.int64]) -> list[Finding]:
+    """Bad lines about stamps that repeat, go back, or leave the clock of the recorder."""
+    found, steps = [], np.diff(stamps)
+    if (steps == 0).any():
+        at = stamps[int(np.argmax(steps == 0))]
+        found.append(Finding(what, BAD, f'{int((steps == 0).sum())} repeated stamps, the first '
+                             f'{at} ns', 'The driver sent images twice: which is true is unknown.'))
+    if (steps < 0).any():
+        at = int(np.argmax(steps < 0))
+        found.append(Finding(
+            what, BAD, f'clock jump: stamps go back by {-steps[at] / NS:.3f} s at message {at + 1}',
+            'Cut the bag there; do clocks synchronise, or was simulated time reset?'))
+    elif len(stamps) > 1:
+        # A message may be late, never early: the least delay tells the offset of the clocks.
+        offset = stamps - received
+        before = np.maximum.accumulate(offset)[:-1]
+        after = np.maximum.accumulate(offset[::-1])[::-1][1:]
+        left = np.abs(after - before) > CLOCK_JUMP * NS
+        at = int(np.argmax(np.abs(np.diff(offset)) * left))
+        jump = (after - before)[at] / NS
+        if abs(jump) > CLOCK_JUMP:
+            found.append(Finding(
+                what, BAD, f'clock jump: stamps leave the time of reception by {jump:+.3f} s at '
+                           f'message {at + 1}', 'Cut the bag there; let the clocks synchronise '
+                                                'before recording.'))
+    return found
+
+
+def _seconds(stream: ImageTopic, ordinal: int) -> float:
+    return (stream.received[ordinal] - stream.received[0]) / NS

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How runs are called in a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fourdgen_ros.evaluation.comparison import label
+from fourdgen_ros.evaluation.report.load import Run
+from fourdgen_ros.sim.cameras import FIXED
+
+
+def method(value: dict) -> str:
+    """The generator, and where its cameras stood when they moved."""
+    cameras = value.get('camera_set', FIXED)
+    name = label(value['generator'])
+    return name if cameras == FIXED else f'{name}, cameras {cameras}'
+
+
+def run_name(value: dict, by_task: dict[str, list[dict]]) -> str:
+    """The method, after the task where a report has several."""
+    return method(value) if len(by_task) == 1 else f"{value['task']}, {method(value)}"
+
+
+def group(runs: Iterable[Run]) -> dict[str, list[dict]]:
+    """The JSON of runs by task."""
+    by_task: dict[str, list[dict]] = {}
+    for run in runs:
+        by_task.setdefault(run.value['task'], []).append(run.value)
+    return by_task

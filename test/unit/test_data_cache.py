@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A LeRobotDataset becomes what the trainer reads; masks come from the mesh."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fourdgen_ros.cli import __main__ as cli
+from fourdgen_ros.cli.data_cache import gripper_shape
+from fourdgen_ros.core import se3
+from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.data import cache
+from fourdgen_ros.data.bag_job import BagJob
+from fourdgen_ros.data.convert import convert
+from fourdgen_ros.data.masks import GripperShape, visible
+from fourdgen_ros.training.dataset import Demonstrations, split
+
+from .data_bags import NS, START, Recording, depth_mm, topic_map, write_bag
+
+SIZE = ('--size', '24', '32')
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A data set of two episodes and its cache, by the command line."""
+    folder = tmp_path_factory.mktemp('made')
+    file = topic_map(folder / 'map.yaml')
+    bags = [write_bag(folder / name, Recording(seconds=1.0, start=START + shift * NS))
+            for name, shift in (('a', 0), ('b', 60))]
+    convert([BagJob(b, file) for b in bags], folder / 'set')
+    assert cli.main(['data', 'cache', str(folder / 'set'), '--out', str(folder / 'cache'),
+                     *SIZE]) == 0
+    return folder / 'set', folder / 'cache'
+
+
+def test_the_trainer_reads_it(made) -> None:
+    data = Demonstrations([made[1]], ('PlaceAppleFromBowlIntoBin',))
+    assert data.rate == 5.0 and [len(e) for e in data.episodes] == [6, 6]
+    training, held = split(data)
+    assert (training, held) == ([1], [[0]])
+    batch = data.dynamics_batch(np.random.default_rng(0), 4, training, frames=2, stride=2)
+    assert batch.frame0.shape == (4, 2, 7, 24, 32) and bool(batch.tcp.isfinite().all())
+
+
+def test_depth_is_picked_not_mixed_and_in_tenths_of_a_millimetre(made) -> None:
+    with np.load(made[1] / 'episode_000000.npz') as z:
+        depth, stamps, K, times = z['depth'], z['stamps'], z['K'], z['times']
+    full = depth_mm(1, 4, (48, 64))
+    np.testing.assert_array_equal(depth[2, 1], 10 * full[1::2, 1::2])
+    np.testing.assert_array_equal(stamps[:, 0], START + np.arange(6) * NS // 5)
+    np.testing.assert_allclose(times, np.arange(6) / 5)
+    # the half pixel of the grid: core.camera.scale_intrinsics
+    np.testing.assert_allclose(K[0], [[30.0, 0, 15.5], [0, 30.0, 11.5], [0, 0, 1]])
+
+
+def test_what_is_damaged_is_made_again_and_the_rest_is_kept(made) -> None:
+    root, out = made
+    good, bad = out / 'episode_000000.npz', out / 'episode_000001.npz'
+    before, content = good.stat().st_mtime_ns, bad.read_bytes()
+    bad.write_bytes(content[:-100])
+    assert cache.verify(out) == ['episode_000001.npz']
+    assert cli.main(['data', 'cache', str(root), '--out', str(out), *SIZE]) == 0
+    assert cache.verify(out) == [] and good.stat().st_mtime_ns == before
+    assert bad.read_bytes() == content
+
+
+def test_another_size_needs_another_folder(made) -> None:
+    with pytest.raises(InputError, match='Write into another folder'):
+        cache.build(*made, cache.Shape(12, 16), partial(gripper_shape, 'panda_hand'))
+
+
+@pytest.mark.parametrize(('options', 'expected'), [
+    (['--rate', '3'], 'a divisor of 10 Hz'), (['--task', 'juggle'], 'one of')])
+def test_what_a_data_set_cannot_give_is_refused(made, tmp_path, capsys, options, expected) -> None:
+    out = tmp_path / 'cache'
+    assert cli.main(['data', 'cache', str(made[0]), '--out', str(out), *options]) == 1
+    assert expected in ' '.join(capsys.readouterr().err.split())
+    assert not out.exists()
+
+
+def test_meta_names_the_cameras(made) -> None:
+    meta = json.loads((made[1] / 'meta.json').read_text())
+    assert meta['cameras'] == ['cam_left', 'cam_right'] and meta['reference'] == 'cam_left'
+
+
+def test_masks_are_those_of_the_simulator() -> None:
+    """The renderer of the cell knows which pixels are the hand."""
+    from fourdgen_ros.sim.cell import Cell
+    from fourdgen_ros.sim.expert import Expert
+
+    shape, cell = gripper_shape('panda_hand'), Cell('PlaceAppleFromBowlIntoBin')
+    cell.reset(5)
+    expert = Expert(cell)
+    expert.plan_from_here()
+    overlaps = []
+    for _ in range(8):
+        for _ in range(75):
+            expert.drive()
+        for camera in cell.cameras:
+            view, true = cell.render(camera, 96, 128), cell.gripper_mask(camera, 96, 128)
+            T = se3.inverse(cell.T_base_camera(camera)) @ cell.tcp_pose()
+            mask = visible(shape.depth(T, cell.opening, view.K, 96, 128), view.depth)
+            overlaps.append((mask & true).sum() / (mask | true).sum())
+    assert min(overlaps) > 0.9
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.floats(0.4, 2.0), st.floats(-0.2, 0.2), st.floats(-3.0, 3.0))
+def test_a_sphere_is_where_geometry_says(distance: float, shift: float, turn: float) -> None:
+    trimesh = pytest.importorskip('trimesh')
+    radius = 0.05
+    shape = GripperShape([(trimesh.creation.icosphere(subdivisions=4, radius=radius),
+                           np.array([1.0, 0.0, 0.0]))])
+    K = np.array([[100.0, 0, 40], [0, 100.0, 30], [0, 0, 1]])
+    T = se3.make(se3.exp_so3(np.array([0.0, 0.0, turn])), np.array([shift, 0.0, distance]))
+    opening = 0.01
+    depth = shape.depth(T, opening, K, 60, 80)
+    centre = T[:3, 3] + T[:3, 0] * opening
+    rays = np.stack([*(np.meshgrid((np.arange(80) - 40) / 100, (np.arange(60) - 30) / 100)),
+                     np.ones((60, 80))], -1)
+    along = rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+    reach = along @ centre
+    square = radius**2 - (centre @ centre - reach**2)
+    inside = square > (0.1 * radius) ** 2
+    expected = ((reach - np.sqrt(np.maximum(square, 0))) * along[..., 2])[inside]
+    np.testing.assert_allclose(depth[inside], expected, atol=1e-3)
+    assert not np.isfinite(depth[square < -((0.1 * radius) ** 2)]).any()
+
+
+def test_an_occluder_and_a_hole() -> None:
+    rendered = np.array([[0.5, 0.5, 0.5, np.inf]], np.float32)
+    measured = np.array([[0.505, 0.4, np.nan, 0.5]], np.float32)
+    assert visible(rendered, measured).tolist() == [[True, False, True, False]]
