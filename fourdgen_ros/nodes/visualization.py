@@ -53,6 +53,7 @@ class VisualizationNode(StageNode):
         self._lock = threading.RLock()
         self._future: tuple[Future, NDArray[np.float64]] | None = None
         self._trajectory: GripperTrajectory | None = None
+        self._planned_for: int | None = None  # stamp of the future that the shown plan follows
         self._frame = 0
         self._timer: Timer | None = None
         self._text = ''
@@ -93,8 +94,10 @@ class VisualizationNode(StageNode):
             if self._trajectory is not None and self._trajectory.stamp != future.stamp:
                 self._trajectory = None
                 self._path.publish(Path(header=conversions.header(TIMELESS, self._base)))
-                for topic in ('gripper', 'plan'):
-                    self._publish_markers(topic, [])
+                self._publish_markers('gripper', [])
+            if self._planned_for not in (None, future.stamp):
+                self._planned_for = None
+                self._publish_markers('plan', [])
             if self._timer is not None:
                 self.destroy_timer(self._timer)
             playback, start = Playback(future.frames, future.dt), self.get_clock().now()
@@ -143,6 +146,7 @@ class VisualizationNode(StageNode):
     # --- plan, status, cameras ----------------------------------------------------------------
 
     def _on_plan(self, plan: MotionPlan) -> None:
+        self._planned_for = plan.stamp
         self._publish_markers('plan', rviz_messages.plan_markers(plan, self._base))
         self._planned.publish(rviz_messages.display_trajectory(plan, self._robot))
 

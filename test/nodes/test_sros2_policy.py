@@ -71,7 +71,7 @@ def graph_of(graph: Graph, name: str) -> tuple[list[str], list[str]]:
         color_transport='compressed', depth_transport='compressedDepth')),
      'rt/cam_right/aligned_depth_to_color/image_raw/compressedDepth'),
     ('tracker', lambda: TrackerNode(object()), 'rt/future'),
-    ('visualization', VisualizationNode, 'rt/visualization/path'),
+    ('visualization', VisualizationNode, 'rt/plan'),
     ('execution', lambda: ExecutionNode(object()), 'rt/heartbeat'),
     ('execution', lambda: ExecutionNode(object(), **parameters(
         robot='xarm7', execute_action='execute_trajectory')), 'rt/heartbeat'),
