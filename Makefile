@@ -24,8 +24,8 @@ help: ## this text
 
 setup: $(VENV)/.linked install/.built ## environment in .venv, interfaces built into install/
 
-demo: setup ## the main thing: the simulated robot does a task, over ROS 2
-	$(BIN)/fourdgen demo
+demo: setup ## the main thing: the simulated robot does a task, over ROS 2; VIEW=1: in the browser too
+	$(BIN)/fourdgen demo $(if $(VIEW),--view)
 
 test: setup ## all tests, over real DDS
 	ROS_PYTHON_CHECK_FIELDS=1 ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST MUJOCO_GL=egl \

@@ -47,6 +47,7 @@ setup(
         'sim': requirements('sim'),
         'svd': requirements('svd'),
         'train': requirements('train'),
+        'view': requirements('view'),
         'dev': requirements('dev'),
         'docs': requirements('docs'),
     },

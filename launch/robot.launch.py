@@ -13,7 +13,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node, PushROSNamespace, SetParameter
 
 MANAGED = ('generator', 'tracker', 'execution')  # have a lifecycle
-NODES = (*MANAGED, 'task_loop')
+NODES = (*MANAGED, 'task_loop', 'visualization')
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -43,11 +43,13 @@ def generate_launch_description() -> LaunchDescription:
         'generator': {'generator': generator, 'autostart': autostart},
         'tracker': {'autostart': autostart},
         'execution': {'execution_mode': execution_mode, 'autostart': autostart},
+        'visualization': {},
     }
     optional = {
         'generator': {'cameras': cameras, 'model': model},
         'tracker': {'robot': robot},
         'execution': {'robot': robot, 'planner': planner},
+        'visualization': {'cameras': cameras, 'robot': robot},
     }
 
     # 4. Arguments.
@@ -101,8 +103,9 @@ def generate_launch_description() -> LaunchDescription:
             raise ValueError(f'nodes: expected some of {", ".join(NODES)}, got {names}')
         given = {name: {key: value.perform(context) for key, value in values.items()
                         if value.perform(context)} for name, values in optional.items()}
-        if 'cameras' in given['generator']:
-            given['generator']['cameras'] = given['generator']['cameras'].split()
+        for values in given.values():
+            if 'cameras' in values:
+                values['cameras'] = values['cameras'].split()
         return [(LifecycleNode if name in MANAGED else Node)(
             package='fourdgen_ros', executable=name, name=name, namespace='', output='screen',
             parameters=[os.path.join(config_dir, f'{name}.yaml'), params_file,

@@ -16,7 +16,7 @@ from fourdgen_ros.core.errors import FourdgenError
 # `HELP` (one line), `add_arguments(parser)` and `run(args)`, which returns the exit code.
 GROUPS = {
     'try it': ('demo', 'doctor'),
-    'look': ('generate', 'report'),
+    'look': ('generate', 'view', 'report'),
     'data and training': ('recover', 'data', 'collect', 'train', 'convert'),
     'measure': ('rollout', 'evaluate', 'curve'),
     'robot': ('calibrate-check', 'mesh'),

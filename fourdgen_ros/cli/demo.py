@@ -29,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--no-ros', action='store_true', help='in one process, without ROS')
     parser.add_argument('--out', type=Path, default=Path('demo'),
                         help='folder of the pictures and logs (%(default)s)')
+    parser.add_argument('--view', action='store_true',
+                        help='show it in the browser meanwhile, and afterwards until Ctrl-C')
     options.add_json(parser, 'outcome and timings')
 
 
@@ -45,12 +47,12 @@ def run(args: argparse.Namespace) -> int:
         raise InputError('--seed', expected='0 or more', got=str(args.seed))
     console = Console(highlight=False)
     if args.no_ros:
-        outcome = _in_process(args, console)
-    else:
-        from fourdgen_ros.cli.demo_ros import run_over_ros
+        if args.view:
+            raise InputError('--view', expected='a demo over ROS', got='--no-ros')
+        return finish(_in_process(args, console), args, console)
+    from fourdgen_ros.cli.demo_ros import run_over_ros
 
-        outcome = run_over_ros(args, console)
-    return finish(outcome, args, console)
+    return run_over_ros(args, console)
 
 
 def _in_process(args: argparse.Namespace, console) -> Outcome:

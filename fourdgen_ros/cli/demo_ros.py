@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import threading
@@ -11,8 +12,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fourdgen_ros.cli.demo_report import Outcome
+from fourdgen_ros.cli.demo_report import Outcome, finish
 from fourdgen_ros.cli.processes import NodeProcesses, claim_domain
+from fourdgen_ros.cli.view import PORT, free_port
 from fourdgen_ros.core.errors import ExecutionError
 
 if TYPE_CHECKING:
@@ -25,8 +27,10 @@ _RUN_TIMEOUT = 1800.0
 _POLL = 0.2
 
 
-def run_over_ros(args: argparse.Namespace, console: Console) -> Outcome:
-    """Start the nodes, run the task, stop the nodes.
+def run_over_ros(args: argparse.Namespace, console: Console) -> int:
+    """Start the nodes, run the task, stop the nodes, report; returns the exit code.
+
+    With `--view` the nodes run on after the report, until SIGINT or SIGTERM.
 
     Raises KeyboardInterrupt on SIGINT and SIGTERM, after the robot has stopped and all processes
     have ended; ExecutionError when a node dies or nothing gets ready.
@@ -39,16 +43,29 @@ def run_over_ros(args: argparse.Namespace, console: Console) -> Outcome:
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     os.environ.setdefault('FASTDDS_BUILTIN_TRANSPORTS',
                           'LARGE_DATA?max_msg_size=1MB&sockets_size=1MB&non_blocking=true')
+    port = _view_port() if args.view else None
     with (signals(lambda *_: stop.set()), reserved,
           NodeProcesses(args.out / 'logs') as processes):
-        _start(processes, args)
-        outcome = _with_client(processes, args, console, stop.is_set)
+        _start(processes, args, port)
+        outcome = _with_client(processes, args, console, stop.is_set, port)
+        if outcome is not None and args.view:
+            code = finish(outcome, args, console)
+            console.print(f'look back at http://127.0.0.1:{port}; Ctrl-C ends it')
+            stop.wait()
+            return code
     if outcome is None:
         raise KeyboardInterrupt
-    return outcome
+    return finish(outcome, args, console)
 
 
-def _start(processes: NodeProcesses, args: argparse.Namespace) -> None:
+def _view_port() -> int:
+    from fourdgen_ros.view.gate import require_viser
+
+    require_viser()
+    return free_port(PORT)
+
+
+def _start(processes: NodeProcesses, args: argparse.Namespace, port: int | None) -> None:
     from fourdgen_ros.core.paths import share_directory
     from fourdgen_ros.evaluation.generators import model_folder
     from fourdgen_ros.evaluation.road import RoadConfig
@@ -64,12 +81,14 @@ def _start(processes: NodeProcesses, args: argparse.Namespace) -> None:
         'execution': {},
         'task_loop': {'frames': RoadConfig().frames},
     }
+    if port is not None:
+        nodes['view'] = {'port': port}
     for node, parameters in nodes.items():
         processes.start(node, parameters, [config / f'{node}.yaml', config / 'sim.yaml'])
 
 
 def _with_client(processes: NodeProcesses, args: argparse.Namespace, console: Console,
-                 interrupted: Callable[[], bool]) -> Outcome | None:
+                 interrupted: Callable[[], bool], port: int | None) -> Outcome | None:
     """Outcome of the task; None when interrupted."""
     from fourdgen_ros.nodes.base import spinning
     from fourdgen_ros.nodes.run_watcher import RunWatcher
@@ -77,17 +96,17 @@ def _with_client(processes: NodeProcesses, args: argparse.Namespace, console: Co
 
     cameras = list(load_task(args.task).cameras)
     with spinning(lambda: RunWatcher(cameras), args=[]) as watcher:
-        ready = _wait_until_ready(processes, watcher, console, interrupted)
+        ready = _wait_until_ready(processes, watcher, console, interrupted, port)
         if ready is None:
             return None
         return _run(processes, watcher, args, console, interrupted, ready)
 
 
 def _wait_until_ready(processes: NodeProcesses, watcher: RunWatcher, console: Console,
-                      interrupted: Callable[[], bool]) -> float | None:
+                      interrupted: Callable[[], bool], port: int | None) -> float | None:
     start = time.monotonic()
     with console.status('starting the nodes') as status:
-        while missing := watcher.missing():
+        while missing := watcher.missing() + ([] if port is None or _answers(port) else ['view']):
             if interrupted():
                 return None
             processes.check()
@@ -101,7 +120,20 @@ def _wait_until_ready(processes: NodeProcesses, watcher: RunWatcher, console: Co
     seconds = time.monotonic() - start
     console.print(f'five nodes are ready after {seconds:.1f} s '
                   f'(ROS_DOMAIN_ID={os.environ["ROS_DOMAIN_ID"]})')
+    if port is not None:
+        console.print(f'watch it in the browser: http://127.0.0.1:{port}')
     return seconds
+
+
+def _answers(port: int) -> bool:
+    page = http.client.HTTPConnection('127.0.0.1', port, timeout=_POLL)
+    try:
+        page.request('GET', '/')
+        return page.getresponse().status == http.HTTPStatus.OK
+    except OSError:
+        return False
+    finally:
+        page.close()
 
 
 def _run(processes: NodeProcesses, watcher: RunWatcher, args: argparse.Namespace,

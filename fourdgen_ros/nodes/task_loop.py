@@ -88,6 +88,7 @@ class TaskLoopNode(StageNode):
         self._check = self.create_client(
             CheckSuccess, success, callback_group=self.group) if success else None
         self._state = 'idle'
+        self._task: dict[str, str] = {}  # the last one, and how it ended
         self._deviations = 0
         self._latencies = Latencies()
         self._heartbeat = self.create_publisher(Empty, 'heartbeat', RESULT)
@@ -95,7 +96,8 @@ class TaskLoopNode(StageNode):
                           callback_group=self.group)
         serve_action(self, RunTask, 'run_task', self._run, unexpected=Result.EXECUTION,
                      canceled=Result.STOPPED, busy=Result.BUSY)
-        self.report(lambda: {'task': Status(Level.OK, self._state, self._latencies.values())})
+        self.report(lambda: {'task': Status(
+            Level.OK, self._state, {**self._task, **self._latencies.values()})})
 
     def close(self) -> None:
         """End goals, and what is imagined ahead."""
@@ -109,6 +111,7 @@ class TaskLoopNode(StageNode):
         limit = limit if limit > 0 else self.value('max_segments')
         timings: list[dict[str, Any]] = []
         seed = goal.request.seed
+        self._task = {'task': goal.request.task, 'outcome': ''}
         try:
             self._require_servers(goal)
             while not self._done(goal, result.segments):
@@ -121,6 +124,11 @@ class TaskLoopNode(StageNode):
                 seed = self._segment(goal, result.segments, seed, timing)
                 result.segments += 1
             result.success = True
+            self._task['outcome'] = f'done after {result.segments} segments'
+        except Exception as error:
+            reason = str(error)
+            self._task['outcome'] = f'not done: {reason if reason else "canceled"}'
+            raise
         finally:
             self._state = 'idle'
             result.timing_json = json.dumps(timings)

@@ -41,6 +41,8 @@ UPSTREAM = {
         'RIHS01_e65f8760aa96a2acef86b6d206175cfc78420082b6159dd3fa6ebf93f5f81979',
     'moveit_msgs/action/ExecuteTrajectory':
         'RIHS01_e1ed3386f275fc8cea91cc78701074f892e78e583be2f8063eea5616dd1065fc',
+    'moveit_msgs/msg/DisplayTrajectory':
+        'RIHS01_dd351cbd6d9986eb019306910ec09236a136a02dbc0b3465707cb62f2d56e22b',
     'moveit_msgs/srv/ApplyPlanningScene':
         'RIHS01_8e6134783db0987c0acedbfd2f16f608a8f7a54e83a7bbb372e851af419f4d72',
     'moveit_msgs/srv/GetCartesianPath':

@@ -21,11 +21,13 @@ from fourdgen_ros.nodes.player import PlayerNode
 from fourdgen_ros.nodes.recorder import RecorderNode
 from fourdgen_ros.nodes.task_loop import TaskLoopNode
 from fourdgen_ros.nodes.tracker import TrackerNode
+from fourdgen_ros.nodes.view import ViewNode
+from fourdgen_ros.nodes.visualization import VisualizationNode
 
 OF_RCLPY = {'use_sim_time', 'start_type_description_service'}
 NUMBERS = (ParameterType.PARAMETER_INTEGER, ParameterType.PARAMETER_DOUBLE)
 NODES = (GeneratorNode, TrackerNode, ExecutionNode, TaskLoopNode, CellNode, RecorderNode,
-         PlayerNode)
+         PlayerNode, VisualizationNode, ViewNode)
 
 
 @pytest.fixture(params=NODES, ids=lambda kind: kind.__name__)
@@ -39,6 +41,8 @@ def node(request: pytest.FixtureRequest, graph: Graph, tmp_path: Path) -> Node:
         writer.write(channel, 1, 1, b'\x00\x01\x00\x00\x01\x00\x00\x00\x00')
         writer.close()
         options = {'bag': str(tmp_path / 'bag')}
+    elif request.param is ViewNode:
+        pytest.importorskip('viser')
     return graph.add(request.param(**parameters(**options)))
 
 

@@ -19,6 +19,7 @@ from fourdgen_ros.nodes.execution import ExecutionNode
 from fourdgen_ros.nodes.generator import GeneratorNode
 from fourdgen_ros.nodes.task_loop import TaskLoopNode
 from fourdgen_ros.nodes.tracker import TrackerNode
+from fourdgen_ros.nodes.visualization import VisualizationNode
 
 POLICY = share_directory() / 'config' / 'sros2' / 'policy.xml'
 ROBOTS = sorted((share_directory() / 'config' / 'robots').glob('*.yaml'))
@@ -70,6 +71,7 @@ def graph_of(graph: Graph, name: str) -> tuple[list[str], list[str]]:
         color_transport='compressed', depth_transport='compressedDepth')),
      'rt/cam_right/aligned_depth_to_color/image_raw/compressedDepth'),
     ('tracker', lambda: TrackerNode(object()), 'rt/future'),
+    ('visualization', VisualizationNode, 'rt/plan'),
     ('execution', lambda: ExecutionNode(object()), 'rt/heartbeat'),
     ('execution', lambda: ExecutionNode(object(), **parameters(
         robot='xarm7', execute_action='execute_trajectory')), 'rt/heartbeat'),
@@ -112,7 +114,8 @@ def test_the_controllers_of_every_robot_file_can_be_reached(file: Path) -> None:
 
 def test_launch_files_name_enclaves_of_the_policy() -> None:
     enclaves = load(POLICY)
-    for name in ('generator', 'tracker', 'execution', 'task_loop', 'cell', 'cameras', 'recorder'):
+    for name in ('generator', 'tracker', 'execution', 'task_loop', 'visualization', 'cell',
+                 'cameras', 'recorder'):
         assert f'/fourdgen/{name}' in enclaves
 
 

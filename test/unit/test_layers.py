@@ -16,7 +16,7 @@ ROOT = Path(fourdgen_ros.__file__).resolve().parent
 FILES = sorted(path for path in ROOT.rglob('*.py'))
 
 STAGES = ('generator', 'tracker', 'motion')
-ROS_FREE = ('core', *STAGES, 'sim', 'training', 'data', 'policy')
+ROS_FREE = ('core', *STAGES, 'sim', 'training', 'data', 'policy', 'view')
 INTERFACES = (f'{PACKAGE}.msg', f'{PACKAGE}.srv', f'{PACKAGE}.action')
 
 # What a folder may import of this package; folders that are not named may import every layer.
@@ -28,6 +28,7 @@ ALLOWED_LAYERS = {
     'sim': {'core', 'sim'},
     'training': {'core', 'generator', 'training', 'data'},
     'data': {'core', 'data'},
+    'view': {'core', 'view'},
     'policy': {'core', 'generator', 'training', 'policy'},
 }
 
