@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, GroupAction
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node, PushROSNamespace, SetParameter
 
@@ -23,8 +23,9 @@ def generate_launch_description() -> LaunchDescription:
     backend = LaunchConfiguration('backend')
     log_level = LaunchConfiguration('log_level')
 
-    # 2. As in robot.launch.py.
+    # 2. As in robot.launch.py; what is set here wins over the files, where it is not empty.
     remappings = [('/tf', 'tf'), ('/tf_static', 'tf_static'), ('/joint_states', 'joint_states')]
+    optional = {'output_folder': output_folder, 'backend': backend}
 
     # 3. Arguments.
     declare_namespace = DeclareLaunchArgument(
@@ -36,23 +37,31 @@ def generate_launch_description() -> LaunchDescription:
         'params_file', default_value=os.path.join(config_dir, 'robot.yaml'),
         description='Parameters of this cell, loaded after config/recorder.yaml')
     declare_output_folder = DeclareLaunchArgument(
-        'output_folder', default_value='~/episodes', description='Folder of the episodes')
+        'output_folder', default_value='',
+        description='Folder of the episodes; empty: as params_file says, else ~/episodes')
     declare_backend = DeclareLaunchArgument(
-        'backend', default_value='python', choices=['python', 'ros2bag'],
-        description='python: the node writes the bags; ros2bag: `ros2 bag record` does')
+        'backend', default_value='', choices=['', 'python', 'ros2bag'],
+        description='python: the node writes the bags; ros2bag: `ros2 bag record` does; empty: as '
+                    'params_file says, else python')
     declare_log_level = DeclareLaunchArgument(
         'log_level', default_value='info', description='Log level of the recorder')
 
     # 4. The node.
+    def start(context: LaunchContext) -> list[Node]:
+        given = {name: value.perform(context) for name, value in optional.items()
+                 if value.perform(context)}
+        return [Node(
+            package='fourdgen_ros', executable='recorder', name='recorder', output='screen',
+            parameters=[os.path.join(config_dir, 'recorder.yaml'), params_file,
+                        *([given] if given else [])],
+            remappings=remappings,
+            arguments=['--ros-args', '--log-level', log_level, '--enclave', '/fourdgen/recorder'],
+            sigterm_timeout='60')]  # an episode under way is finished first
+
     recorder = GroupAction([
         PushROSNamespace(namespace),
         SetParameter('use_sim_time', use_sim_time),
-        Node(package='fourdgen_ros', executable='recorder', name='recorder', output='screen',
-             parameters=[os.path.join(config_dir, 'recorder.yaml'), params_file,
-                         {'output_folder': output_folder, 'backend': backend}],
-             remappings=remappings,
-             arguments=['--ros-args', '--log-level', log_level, '--enclave', '/fourdgen/recorder'],
-             sigterm_timeout='60'),  # an episode under way is finished first
+        OpaqueFunction(function=start),
     ])
 
     # 5. All of it.
