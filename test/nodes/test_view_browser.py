@@ -36,7 +36,7 @@ class Planner:
     """Plans a motion of 60 s, whatever the trajectory."""
 
     def plan(self, trajectory: Any, joints: Any, opening: float, *, frames: int | None = None,
-             now_ns: int, steady_ns: int) -> MotionPlan:
+             now_ns: int, steady_ns: int, skip_passed: bool = False) -> MotionPlan:
         return MotionPlan('plan7', (move(HOME + 0.2, 60.0),), {'workspace': 'inside'},
                           trajectory.stamp, steady_ns + 600 * 10**9, things.FRAMES,
                           trajectory.poses)
