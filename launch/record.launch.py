@@ -19,13 +19,14 @@ def generate_launch_description() -> LaunchDescription:
     namespace = LaunchConfiguration('namespace')
     use_sim_time = LaunchConfiguration('use_sim_time')
     params_file = LaunchConfiguration('params_file')
+    cameras = LaunchConfiguration('cameras')
     output_folder = LaunchConfiguration('output_folder')
     backend = LaunchConfiguration('backend')
     log_level = LaunchConfiguration('log_level')
 
     # 2. As in robot.launch.py; what is set here wins over the files, where it is not empty.
     remappings = [('/tf', 'tf'), ('/tf_static', 'tf_static'), ('/joint_states', 'joint_states')]
-    optional = {'output_folder': output_folder, 'backend': backend}
+    optional = {'cameras': cameras, 'output_folder': output_folder, 'backend': backend}
 
     # 3. Arguments.
     declare_namespace = DeclareLaunchArgument(
@@ -36,6 +37,9 @@ def generate_launch_description() -> LaunchDescription:
     declare_params_file = DeclareLaunchArgument(
         'params_file', default_value=os.path.join(config_dir, 'robot.yaml'),
         description='Parameters of this cell, loaded after config/recorder.yaml')
+    declare_cameras = DeclareLaunchArgument(
+        'cameras', default_value='',
+        description='Names of the cameras: "a b c"; empty: as params_file says')
     declare_output_folder = DeclareLaunchArgument(
         'output_folder', default_value='',
         description='Folder of the episodes; empty: as params_file says, else ~/episodes')
@@ -50,6 +54,8 @@ def generate_launch_description() -> LaunchDescription:
     def start(context: LaunchContext) -> list[Node]:
         given = {name: value.perform(context) for name, value in optional.items()
                  if value.perform(context)}
+        if 'cameras' in given:
+            given['cameras'] = given['cameras'].split()
         return [Node(
             package='fourdgen_ros', executable='recorder', name='recorder', output='screen',
             parameters=[os.path.join(config_dir, 'recorder.yaml'), params_file,
@@ -69,6 +75,7 @@ def generate_launch_description() -> LaunchDescription:
     ld.add_action(declare_namespace)
     ld.add_action(declare_use_sim_time)
     ld.add_action(declare_params_file)
+    ld.add_action(declare_cameras)
     ld.add_action(declare_output_folder)
     ld.add_action(declare_backend)
     ld.add_action(declare_log_level)

@@ -143,7 +143,7 @@ def generate_launch_description() -> LaunchDescription:
         PythonLaunchDescriptionSource(os.path.join(share, 'launch', 'record.launch.py')),
         launch_arguments={
             'namespace': namespace, 'use_sim_time': use_sim_time, 'params_file': params_file,
-            'log_level': log_level}.items(),
+            'cameras': cameras, 'log_level': log_level}.items(),
         condition=IfCondition(record))
 
     # 7. All of it.

@@ -90,8 +90,8 @@ def started(name: str, **arguments: str) -> dict[str, dict[str, Any]]:
                        'execution_mode', 'autostart', 'rviz', 'log_level'}),
     ('realsense.launch.py', {'namespace', 'cameras', 'serial_numbers', 'params_file',
                              'hardware_sync', 'log_level'}),
-    ('record.launch.py', {'namespace', 'use_sim_time', 'params_file', 'output_folder', 'backend',
-                          'log_level'}),
+    ('record.launch.py', {'namespace', 'use_sim_time', 'params_file', 'cameras', 'output_folder',
+                          'backend', 'log_level'}),
     ('replay.launch.py', {'bag', 'rate', 'player', 'wait_for_subscribers', 'params_file', 'model',
                           'autostart', 'log_level'})])
 def test_every_argument_is_described(name: str, arguments: set[str]) -> None:
@@ -186,6 +186,8 @@ def test_the_recorder_comes_when_asked_for(tmp_path: Path) -> None:
     assert nodes['recorder'] == started('record.launch.py', params_file=str(file))['recorder']
     parameters = nodes['recorder']['parameters']
     assert (parameters['output_folder'], parameters['backend']) == ('~/apple', 'ros2bag')
+    nodes = started('robot.launch.py', cameras='a b c', record='true')
+    assert nodes['recorder']['parameters']['cameras'] == ('a', 'b', 'c')
     parameters = started('record.launch.py', params_file=str(file), output_folder='/data/pear',
                          backend='python')['recorder']['parameters']
     assert (parameters['output_folder'], parameters['backend']) == ('/data/pear', 'python')
