@@ -83,7 +83,8 @@ def test_confirm_moves_the_robot_and_stop_stops_it(
 
     robot = graph.add(Robot())
     graph.add(ExecutionNode(Planner(), **parameters(
-        execution_mode=mode, heartbeat_timeout=0.0, joint_state_timeout=5.0)))
+        execution_mode=mode, heartbeat_timeout=0.0, joint_state_timeout=5.0,
+        deviation_distance=0.0, deviation_angle=0.0)))  # the plan's tool path is of something else
     view = graph.add(ViewNode(**parameters(port=0)))
     StaticTransformPublisher(graph.client).send(
         [(things.BASE, things.REFERENCE, things.T_BASE_REF)], time.time_ns())
