@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from fourdgen_ros.core.errors import how_to_install
+
 SETUP = 'Run `make setup`.'
 
 
