@@ -125,6 +125,17 @@ UNITS = {'depth_noise': 'px of disparity', 'depth_holes': 'px', 'depth_step': 'm
          'exposure': 'stops', 'skew': 'ms', 'hand_eye_shift': 'mm', 'hand_eye_turn': 'deg'}
 
 
+# Up to which strength pictures to train on have each fault: what a camera in use may do.
+TRAINED = {'depth_noise': 0.3, 'depth_holes': 8.0, 'depth_step': 3.0, 'exposure': 1.0}
+
+
+def random_faults(view: RgbdView, rng: np.random.Generator) -> RgbdView:
+    """The view with every fault of pictures, each of a strength drawn evenly up to `TRAINED`."""
+    for name, most in TRAINED.items():
+        view = VIEW_FAULTS[name](view, rng.uniform(0.0, most), rng)
+    return view
+
+
 def hand_eye_error(fault: Fault, rng: np.random.Generator) -> NDArray[np.float64]:
     """(4, 4) by which the measured pose of a camera is wrong, T_base_measured = T_base_camera @ it:
     a shift of the fault's strength or a turn about the camera's own centre, in a direction drawn
