@@ -91,7 +91,7 @@ class OpenLoop:
         begin = time.perf_counter()
         future = self._generator.generate(observation, task=cell.task, seed=seed)
         row['generate_s'] = time.perf_counter() - begin
-        truth = self._truth(observation, future)
+        truth = self._truth(future)
         row |= agreement(truth.future, self._T_ref_cameras, 'true_')
         oracle = self._generator.name == 'oracle'
         row |= self._track(truth.future, truth, self._measured if oracle else self._poses[0],
@@ -103,7 +103,7 @@ class OpenLoop:
             row |= self._track(future, truth, self._measured, '')
         return row
 
-    def _truth(self, observation: Observation, future: Future) -> Truth:
+    def _truth(self, future: Future) -> Truth:
         if self._oracle is None:  # a generator's futures all have one shape
             self._oracle = OracleGenerator(lambda: self._state, future.frames - 1, future.dt,
                                            *future.rgb.shape[2:4])
@@ -115,7 +115,9 @@ class OpenLoop:
         if self._generator.name == 'oracle':
             rendered = future
         else:
-            rendered = self._oracle.generate(observation, task=self._cell.task, seed=0)
+            self._copy.set_state(self._state)  # what the cell observes may be faulty
+            rendered = self._oracle.generate(self._copy.observe(480, 640), task=self._cell.task,
+                                             seed=0)
         return Truth(np.stack(poses), np.array(opening), rendered)
 
     def _track(self, future: Future, truth: Truth, T_base_ref: Array,
