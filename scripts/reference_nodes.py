@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import rclpy
@@ -17,10 +19,14 @@ from rclpy.action import (
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.serialization import serialize_message
 from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import String
 
 from fourdgen_ros.cli.processes import claim_domain
 from fourdgen_ros.core.paths import share_directory
+from fourdgen_ros.data.bag_metadata import BagTopic
+from fourdgen_ros.data.bag_writer import BagWriter
 from fourdgen_ros.nodes.base import StageNode, spin
 
 # What every node of ROS 2 has.
@@ -28,15 +34,21 @@ _COMMON_TOPICS = {'/rosout', '/parameter_events', '/diagnostics'}
 _COMMON_SERVICES = ('rcl_interfaces/', 'type_description_interfaces/', 'lifecycle_msgs/')
 _OF_RCLPY = ('use_sim_time', 'start_type_description_service', 'qos_overrides')
 _DISCOVERY = 30.0  # s
+_BAG = 'example_bag'
 
 
 @contextlib.contextmanager
 def _ros(*args: str) -> Iterator[None]:
-    """A domain of its own."""
+    """A domain of its own, and a bag for the node that plays one."""
     domain, reserved = claim_domain()
-    with reserved:
-        rclpy.init(args=list(args), domain_id=domain,
-                   signal_handler_options=SignalHandlerOptions.NO)
+    with reserved, tempfile.TemporaryDirectory() as folder:
+        writer = BagWriter(Path(folder, _BAG), {})
+        channel = writer.add_topic(BagTopic('/TOPICS_OF_THE_BAG', 'std_msgs/msg/String',
+                                            'string data', '', ()))
+        writer.write(channel, 0, 0, serialize_message(String()))
+        writer.close()
+        rclpy.init(args=['--ros-args', *args, '-p', f'player:bag:={folder}/{_BAG}'],
+                   domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
         try:
             yield
         finally:
@@ -57,6 +69,8 @@ def parameters(kind: type[StageNode]) -> str:
 def _parameter(node: StageNode, name: str) -> list[str]:
     described = node.describe_parameter(name)
     value = node.get_parameter(name).value
+    if str(value).endswith(_BAG):
+        value = ''
     ranges = [*described.floating_point_range, *described.integer_range]
     limits = f'{ranges[0].from_value:g} to {ranges[0].to_value:g}' if ranges else (
         described.additional_constraints)
@@ -78,7 +92,7 @@ def endpoints(classes: Mapping[str, type[StageNode]]) -> dict[str, str]:
     config = share_directory() / 'config'
     files = [config / f'{name}.yaml' for name in classes] + [config / 'sim.yaml']
     arguments = [part for file in files if file.is_file() for part in ('--params-file', str(file))]
-    with _ros('--ros-args', *arguments):
+    with _ros(*arguments):
         nodes: dict[str, StageNode] = {}
         executor = MultiThreadedExecutor(num_threads=20)
         observer = rclpy.create_node('reference')

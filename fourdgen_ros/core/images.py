@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fourdgen_ros.core.errors import InputError
 
 # encoding -> (channels, channel order that gives RGB)
-COLOR = {
+COLOR: dict[str, tuple[int, slice | list[int]]] = {
     'rgb8': (3, slice(0, 3)),
     'bgr8': (3, slice(2, None, -1)),
     'rgba8': (4, slice(0, 3)),

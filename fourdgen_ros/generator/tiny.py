@@ -162,7 +162,10 @@ class TinyGenerator:
             rgb8[i, 0] = view.rgb
             measured = pointmap(view.depth, view.K)
             xyz[i, 0] = measured if i == 0 else measured @ rotation[i].T + position[i]
-        too_far = metres[:, 1:].float().cpu().numpy() >= DEPTH_RANGE[1] - FAR_MARGIN
+        limit = DEPTH_RANGE[1] - FAR_MARGIN
+        too_far = metres[:, 1:].float().cpu().numpy() >= limit
+        # A background that is out of range now is no fault of what is generated.
+        left = too_far & np.stack([view.depth < limit for view in views])[:, None]
         valid = np.isfinite(xyz).all(-1)
         valid[:, 1:] &= ~too_far
         if not (torch.isfinite(colour).all() and valid[:, 1:].any()):
@@ -175,7 +178,7 @@ class TinyGenerator:
             dt=float(self.dynamics.config.dt), K=np.stack([v.K for v in views]),
             cameras=tuple(v.camera for v in views), stamp=observation.stamp, generator=self.name,
             frame_id=observation.reference.frame_id, seed=seed, steps=steps,
-            clamp_ratio=float(too_far.mean()))
+            clamp_ratio=float(left.mean()))
 
 
 def load_codec(folder: Path) -> FrameCodec:

@@ -74,7 +74,9 @@ def graph_of(graph: Graph, name: str) -> tuple[list[str], list[str]]:
     ('visualization', VisualizationNode, 'rt/plan'),
     ('execution', lambda: ExecutionNode(object()), 'rt/heartbeat'),
     ('execution', lambda: ExecutionNode(object(), **parameters(
-        robot='xarm7', execute_action='execute_trajectory')), 'rt/heartbeat'),
+        robot='xarm7', execute_action='execute_trajectory',
+        deviation_distance=0.0, deviation_angle=0.0)),  # else it wants a URDF
+     'rt/heartbeat'),
     ('task_loop', lambda: TaskLoopNode(**parameters(success_service='cell/check_success')),
      'rq/run_task/_action/send_goalRequest')])
 def test_a_node_may_have_what_it_has(own_graph: Graph, name: str, make: Any, topic: str) -> None:

@@ -36,7 +36,7 @@ class Planner:
     """Plans a motion of 60 s, whatever the trajectory."""
 
     def plan(self, trajectory: Any, joints: Any, opening: float, *, frames: int | None = None,
-             now_ns: int, steady_ns: int) -> MotionPlan:
+             now_ns: int, steady_ns: int, skip_passed: bool = False) -> MotionPlan:
         return MotionPlan('plan7', (move(HOME + 0.2, 60.0),), {'workspace': 'inside'},
                           trajectory.stamp, steady_ns + 600 * 10**9, things.FRAMES,
                           trajectory.poses)
@@ -83,7 +83,8 @@ def test_confirm_moves_the_robot_and_stop_stops_it(
 
     robot = graph.add(Robot())
     graph.add(ExecutionNode(Planner(), **parameters(
-        execution_mode=mode, heartbeat_timeout=0.0, joint_state_timeout=5.0)))
+        execution_mode=mode, heartbeat_timeout=0.0, joint_state_timeout=5.0,
+        deviation_distance=0.0, deviation_angle=0.0)))  # the plan's tool path is of something else
     view = graph.add(ViewNode(**parameters(port=0)))
     StaticTransformPublisher(graph.client).send(
         [(things.BASE, things.REFERENCE, things.T_BASE_REF)], time.time_ns())

@@ -66,6 +66,17 @@ def test_generated_points_of_the_reference_project_onto_their_own_pixels() -> No
     np.testing.assert_allclose(future.points[0, 3], again, atol=1e-4)
 
 
+def test_what_is_far_away_already_does_not_count_as_clamped() -> None:
+    o = observation()
+    far = tuple(replace(v, depth=np.where(np.arange(v.depth.shape[1]) < 40, np.float32(2.45),
+                                          v.depth)) for v in o.views)
+    g = small()
+    for parameter in g.codec.head.parameters():
+        parameter.zero_()  # nothing is new: the future is frame 0
+    future = g.generate(Observation(far), task=TASK, seed=1)
+    assert not future.valid[:, 1:, :, :30].any() and future.clamp_ratio == 0.0
+
+
 def test_equal_seed_gives_equal_future_and_other_seed_another() -> None:
     g = small()
     a, b, c = (g.generate(observation(), task=TASK, seed=s) for s in (3, 3, 4))
