@@ -112,6 +112,7 @@ def save_plot(points: Sequence[Point], file: Path) -> None:
     """A panel a fault: median and p90 of the TCP error against strength, with the share of futures
     in which the gripper was lost."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     clean = next(p for p in points if p.fault is None)
     names = list(dict.fromkeys(p.fault.name for p in points if p.fault is not None))
@@ -129,15 +130,20 @@ def save_plot(points: Sequence[Point], file: Path) -> None:
             if p.lost():
                 axes.annotate(f"lost {p.lost()}/{p.open['n']}", (at, value), fontsize=7,
                               ha='right', va='bottom')
-        axes.set_title(name, fontsize=10)
+        axes.set_title(name.replace('_', ' '), fontsize=10)
         axes.set_xlabel(UNITS[name], fontsize=8)
-        axes.tick_params(labelsize=8)
-        axes.set_ylim(bottom=0.0)
         axes.grid(alpha=0.3)
+        axes.tick_params(labelsize=8)
     for axes in panels[len(names):]:
         axes.remove()
     for axes in panels[::columns]:
         axes.set_ylabel('TCP error, mm', fontsize=8)
+    panels[0].set_yscale('log')  # of all: they share it
+    panels[0].yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    panels[0].yaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
+    panels[0].yaxis.set_minor_formatter(NullFormatter())
     panels[0].legend(fontsize=8)
+    figure.suptitle(f"TCP error of imagined motions, {clean.open['n']} futures a point",
+                    fontsize=11)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=120)
