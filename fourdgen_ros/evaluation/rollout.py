@@ -8,7 +8,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class RolloutSpec:
 
     def identity(self) -> dict:
         """The spec with the weights' fingerprint, as JSON."""
-        spec = asdict(replace(self, fault=None))
+        spec = asdict(self)
         del spec['fault']
         return spec | self.fault_text() | {'weights': fingerprint(self.generator)}
 
