@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f'tasks of the simulated cell, or all ({options.TASK})')
     options.add_cameras(parser)
     options.add_generator(parser, 'tiny', several=True)
+    options.add_fault(parser)
     options.add_batch(parser, '0:10')
     parser.add_argument('--rollouts', type=options.seed_range, default=(), metavar='A:B',
                         help='with --out: seeds of the closed loop (none)')
@@ -49,6 +50,9 @@ def run(args: argparse.Namespace) -> int:
         if args.tracker is not None:
             raise InputError('--tracker', expected='--json F for its report', got='--out',
                              hint='The table of --out is that of the embedded tracker.')
+        if args.fault is not None:
+            raise InputError('--fault', expected='--json F for its report', got='--out',
+                             hint='The table of --out is that of faultless cameras.')
         return _compare(args)
     if len(args.task) > 1 or len(args.generator) > 1 or args.rollouts:
         raise InputError('--out', expected='a folder for the table', got='none',
@@ -88,6 +92,7 @@ def _single(args: argparse.Namespace) -> int:
         line = bar.add_task(f'evaluate {generator}', total=len(args.seeds), note='')
         report = evaluate(task, generator, args.seeds, Batch(args.workers, args.ray, args.json),
                           camera_set=args.cameras, tracker=args.tracker,
+                          fault=options.parse_fault(args.fault),
                           on_result=lambda row: bar.update(line, advance=1))
     if args.json is not None:
         options.write_json(args.json, report | {'command': ['fourdgen', *sys.argv[1:]]})

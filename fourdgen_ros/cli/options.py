@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from fourdgen_ros.core.sensor_faults import Fault
+
 TASK = 'PlaceAppleFromBowlIntoBin'
 
 
@@ -49,6 +51,21 @@ def add_cameras(parser: argparse.ArgumentParser) -> None:
                         help='where they stand: fixed by the task, or two of the 12 (train) or of '
                              'the 4 (heldout) places on a shell around the scene, by the seed '
                              '(%(default)s)')
+
+
+def add_fault(parser: argparse.ArgumentParser) -> None:
+    """Add --fault."""
+    parser.add_argument('--fault', metavar='NAME=STRENGTH',
+                        help='what is wrong with the cameras: depth_noise, px of disparity; '
+                             'depth_holes, px; depth_step, mm; exposure, stops; skew, ms; '
+                             'hand_eye_shift, mm; hand_eye_turn, deg (nothing)')
+
+
+def parse_fault(text: str | None) -> Fault | None:
+    """The value of --fault. Raises InputError when it is none."""
+    from fourdgen_ros.core.sensor_faults import Fault
+
+    return None if text is None else Fault.parse(text)
 
 
 def add_generator(parser: argparse.ArgumentParser, default: str, *, several: bool = False) -> None:

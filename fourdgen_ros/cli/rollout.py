@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_task(parser)
     options.add_cameras(parser)
     options.add_generator(parser, 'tiny')
+    options.add_fault(parser)
     options.add_batch(parser, '0:50')
     parser.add_argument('--frames', type=int, default=6,
                         help='frames of each future that are executed, the present one included '
@@ -46,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError('--frames', expected='at least 2', got=str(args.frames),
                          hint='Frame 0 is the present: nothing would move.')
     spec = RolloutSpec(args.task, args.generator, RoadConfig(
-        frames=args.frames, max_segments=args.max_segments, steps=args.steps), args.cameras)
+        frames=args.frames, max_segments=args.max_segments, steps=args.steps), args.cameras,
+        options.parse_fault(args.fault))
     successes = 0
     with options.progress_bar() as bar:
         line = bar.add_task(f'rollout {args.generator}', total=len(args.seeds), note='')

@@ -50,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='tiny: the ablation: views do not see each other')
     parser.add_argument('--no-depth', action='store_true',
                         help='tiny: the RGB-only baseline: neither sees nor generates depth')
+    parser.add_argument('--sensor-faults', action='store_true',
+                        help='tiny: the dynamics learn from pictures with the faults of real '
+                             'cameras: depth noise, holes at edges, steps of depth, exposure')
     parser.add_argument('--compile', action='store_true',
                         help='tiny: torch.compile; takes minutes at the start')
     parser.add_argument('--json', type=Path, help='write the validation measures here')
@@ -91,7 +94,8 @@ def _tiny(args: argparse.Namespace) -> dict[str, dict[str, float]]:
         args.data, args.out, codec_minutes=args.codec_minutes, init=args.init,
         init_codec=args.init_codec, dynamics_minutes=args.dynamics_minutes,
         episodes=args.episodes, seed=args.seed, cross_view=not args.no_cross_view,
-        depth=not args.no_depth, compile_model=args.compile)
+        depth=not args.no_depth, sensor_faults=args.sensor_faults,
+        compile_model=args.compile)
 
 
 def _svd_4dgen(args: argparse.Namespace) -> dict[str, dict[str, float]]:
@@ -100,7 +104,7 @@ def _svd_4dgen(args: argparse.Namespace) -> dict[str, dict[str, float]]:
 
     for option, given in (('--init-codec', args.init_codec is not None),
                           ('--no-cross-view', args.no_cross_view), ('--no-depth', args.no_depth),
-                          ('--compile', args.compile)):
+                          ('--sensor-faults', args.sensor_faults), ('--compile', args.compile)):
         if given:
             raise InputError(option, expected='--preset tiny', got='--preset svd-4dgen',
                              hint=f'Leave {option} out.')
@@ -123,7 +127,7 @@ def _diffusion_policy(args: argparse.Namespace) -> dict[str, float]:
             ('--init', args.init is not None), ('--init-codec', args.init_codec is not None),
             ('--svd', args.svd is not None), ('--size', args.size is not None),
             ('--no-cross-view', args.no_cross_view), ('--no-depth', args.no_depth),
-            ('--compile', args.compile)):
+            ('--sensor-faults', args.sensor_faults), ('--compile', args.compile)):
         if given:
             raise InputError(option, expected='a preset of a generator',
                              got='--preset diffusion-policy')

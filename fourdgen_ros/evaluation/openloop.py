@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import FourdgenError
+from fourdgen_ros.core.sensor_faults import Fault
 from fourdgen_ros.core.types import Future, Observation
 from fourdgen_ros.evaluation import metrics
+from fourdgen_ros.evaluation.faulty import build_cell, require_sight
 from fourdgen_ros.evaluation.generators import fingerprint, load_generator
 from fourdgen_ros.evaluation.seeds import Batch
 from fourdgen_ros.evaluation.stack import build_tracker, limit_threads, versions
@@ -55,9 +57,9 @@ class OpenLoop:
 
     def run(self, seed: int) -> list[dict[str, object]]:
         """One row of measures per start on the expert episode of a seed."""
-        return [self._measure(seed, state) for state in list(self._starts(seed))]
+        return [self._measure(seed, *start) for start in list(self._starts(seed))]
 
-    def _starts(self, seed: int) -> Iterator[CellState]:
+    def _starts(self, seed: int) -> Iterator[tuple[CellState, Observation]]:
         cell = self._cell
         cell.reset(seed)
         self._look()
@@ -70,34 +72,38 @@ class OpenLoop:
             cell.step(0.2)
             if cell.success():
                 return
-            yield cell.state()
+            yield cell.state(), cell.observe(480, 640)
             expert.plan_from_here()
 
     def _look(self) -> None:
-        """Where the cameras stand; it may depend on the seed."""
-        self._poses = np.stack([self._cell.T_base_camera(c) for c in self._cell.cameras])
+        """Where the cameras stand, and where the cell says that the reference does; both may depend
+        on the seed."""
+        self._copy.set_state(self._cell.state())
+        self._poses = np.stack([self._copy.T_base_camera(c) for c in self._cell.cameras])
+        self._measured = self._cell.T_base_camera(self._cell.cameras[0])
         self._T_ref_cameras = se3.inverse(self._poses[0]) @ self._poses
 
-    def _measure(self, seed: int, state: CellState) -> dict[str, object]:
+    def _measure(self, seed: int, state: CellState, observation: Observation) -> dict[str, object]:
         cell, self._state = self._cell, state
         cell.set_state(state)
-        observation = cell.observe(480, 640)
         row: dict[str, object] = {'seed': seed, 'start_s': round(cell.time, 3),
                                   'stage': cell.stage()}
         begin = time.perf_counter()
         future = self._generator.generate(observation, task=cell.task, seed=seed)
         row['generate_s'] = time.perf_counter() - begin
-        truth = self._truth(observation, future)
+        truth = self._truth(future)
         row |= agreement(truth.future, self._T_ref_cameras, 'true_')
-        row |= self._track(truth.future, truth, 'true_')
-        if self._generator.name != 'oracle':
+        oracle = self._generator.name == 'oracle'
+        row |= self._track(truth.future, truth, self._measured if oracle else self._poses[0],
+                           'true_')
+        if not oracle:
             row |= {name: value for name, value in compare(
                 future, truth.future, self._T_ref_cameras).items() if np.isfinite(value)}
             row |= agreement(future, self._T_ref_cameras, '')
-            row |= self._track(future, truth, '')
+            row |= self._track(future, truth, self._measured, '')
         return row
 
-    def _truth(self, observation: Observation, future: Future) -> Truth:
+    def _truth(self, future: Future) -> Truth:
         if self._oracle is None:  # a generator's futures all have one shape
             self._oracle = OracleGenerator(lambda: self._state, future.frames - 1, future.dt,
                                            *future.rgb.shape[2:4])
@@ -109,19 +115,23 @@ class OpenLoop:
         if self._generator.name == 'oracle':
             rendered = future
         else:
-            rendered = self._oracle.generate(observation, task=self._cell.task, seed=0)
+            self._copy.set_state(self._state)  # what the cell observes may be faulty
+            rendered = self._oracle.generate(self._copy.observe(480, 640), task=self._cell.task,
+                                             seed=0)
         return Truth(np.stack(poses), np.array(opening), rendered)
 
-    def _track(self, future: Future, truth: Truth, prefix: str) -> dict[str, object]:
-        """Errors per frame 1..T-1 of the tracked future against the true path."""
-        first = se3.inverse(self._poses[0]) @ truth.poses[0]
+    def _track(self, future: Future, truth: Truth, T_base_ref: Array,
+               prefix: str) -> dict[str, object]:
+        """Errors per frame 1..T-1 of the tracked future against the true path, with the reference
+        camera where `T_base_ref` says."""
+        first = se3.inverse(T_base_ref) @ truth.poses[0]
         begin = time.perf_counter()
         try:
             tracked = self._tracker.track(future, first, float(truth.opening[0]))
         except FourdgenError as error:
             return {f'{prefix}tracking_error': str(error)}
         seconds = time.perf_counter() - begin
-        mm, degrees = metrics.pose_errors((self._poses[0] @ tracked.poses)[1:], truth.poses[1:])
+        mm, degrees = metrics.pose_errors((T_base_ref @ tracked.poses)[1:], truth.poses[1:])
         return {
             f'{prefix}tcp_mm': mm.tolist(), f'{prefix}tcp_deg': degrees.tolist(),
             f'{prefix}opening_mm': (1e3 * np.abs(tracked.opening - truth.opening)[1:]).tolist(),
@@ -157,21 +167,23 @@ def _mean(values: Iterable[float]) -> float:
     return float(np.mean(finite)) if finite else float('nan')
 
 
-def _build(task: str, generator: str, camera_set: str,
-           tracker: Path | None) -> Callable[[int], dict]:
+def _build(task: str, generator: str, camera_set: str, tracker: Path | None,
+           fault: Fault | None) -> Callable[[int], dict]:
     limit_threads(generator)
-    cell = Cell(task, camera_set=camera_set)
+    cell = build_cell(task, camera_set, fault)
     imagine = load_generator(generator, cell.state)
     loop = OpenLoop(cell, imagine, build_tracker(cell, imagine, tracker))
     return lambda seed: {'seed': seed, 'starts': loop.run(seed)}
 
 
 def evaluate(task: str, generator: str, seeds: Iterable[int], batch: Batch | None = None, *,
-             camera_set: str = FIXED, tracker: Path | None = None,
+             camera_set: str = FIXED, tracker: Path | None = None, fault: Fault | None = None,
              on_result: Callable[[dict], None] = lambda row: None) -> dict:
     """Futures of a generator on expert episodes of all seeds, see `Batch`.
 
-    `tracker` is a parameter file of the node `tracker`, None for the embedded one.
+    `tracker` is a parameter file of the node `tracker`, None for the embedded one. With `fault` all
+    observations have it, and the truth does not. Raises InputError for a fault that the generator
+    cannot have.
 
     `tcp_mm` and the like: tracked generated futures against the truth; `true_...`: the same measure
     on true futures, that is the tracker alone.
@@ -180,6 +192,9 @@ def evaluate(task: str, generator: str, seeds: Iterable[int], batch: Batch | Non
             'camera_set': camera_set}
     if tracker is not None:
         what['tracker'] = str(tracker)
+    if fault is not None:
+        require_sight(generator, fault)
+        what['fault'] = str(fault)
 
     def report(rows: list[dict]) -> dict:
         starts = [start for row in rows for start in row['starts']]
@@ -187,8 +202,8 @@ def evaluate(task: str, generator: str, seeds: Iterable[int], batch: Batch | Non
                 'futures': starts}
 
     batch = Batch() if batch is None else batch
-    return batch.run(_build, (task, generator, camera_set, tracker), seeds, {'evaluate': what},
-                     report, on_result)
+    return batch.run(_build, (task, generator, camera_set, tracker, fault), seeds,
+                     {'evaluate': what}, report, on_result)
 
 
 PER_FRAME = ('tcp_mm', 'tcp_deg', 'opening_mm')

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.sensor_faults import Fault
+from fourdgen_ros.evaluation.faulty import require_sight
 from fourdgen_ros.evaluation.generators import fingerprint
 from fourdgen_ros.evaluation.road import Road, RoadConfig, RoadResult
 from fourdgen_ros.evaluation.seeds import Batch
@@ -27,16 +29,24 @@ STAGE_KEYS = ('generate', 'track', 'plan', 'observation_to_plan', 'execute')
 
 @dataclass(frozen=True)
 class RolloutSpec:
-    """What is rolled out; two rollouts with equal specs may share results."""
+    """What is rolled out; two rollouts with equal specs may share results. With `fault` all
+    observations have it."""
 
     task: str
     generator: str
     config: RoadConfig = field(default_factory=RoadConfig)
     camera_set: str = FIXED
+    fault: Fault | None = None
 
     def identity(self) -> dict:
         """The spec with the weights' fingerprint, as JSON."""
-        return asdict(self) | {'weights': fingerprint(self.generator)}
+        spec = asdict(self)
+        del spec['fault']
+        return spec | self.fault_text() | {'weights': fingerprint(self.generator)}
+
+    def fault_text(self) -> dict:
+        """The fault as an entry of a report; none without one, as in reports that knew none."""
+        return {} if self.fault is None else {'fault': str(self.fault)}
 
 
 def run_seed(road: Road, seed: int, strips: Path | None = None) -> dict:
@@ -73,8 +83,10 @@ def rollout(spec: RolloutSpec, seeds: Iterable[int], batch: Batch | None = None,
     """Run the task from every seed and return the report, see `report` and `Batch`.
 
     With `strips` a picture of every failure is kept beside the report, which names it (see
-    strips.py). Raises InputError for strips without a file of the report.
+    strips.py). Raises InputError for strips without a file of the report, and for a fault that the
+    generator cannot have.
     """
+    require_sight(spec.generator, spec.fault)
     batch = Batch() if batch is None else batch
     if strips and batch.file is None:
         raise InputError('strips', expected='a file of the report', got='none',
@@ -98,11 +110,12 @@ def report(spec: RolloutSpec, rows: list[dict]) -> dict:
                                    50, 95) for key in STAGE_KEYS},
         'segments': summary((len(row['segments']) for row in rows), 50, 95),
         'task': spec.task, 'generator': spec.generator, 'config': asdict(spec.config),
-        'camera_set': spec.camera_set,
+        'camera_set': spec.camera_set, **spec.fault_text(),
         'weights': fingerprint(spec.generator), 'versions': versions(), 'outcomes': rows}
 
 
 def _build(spec: RolloutSpec, strips: Path | None) -> Callable[[int], dict]:
     limit_threads(spec.generator)
     return partial(run_seed, build_road(spec.task, spec.generator, spec.config,
-                                        camera_set=spec.camera_set), strips=strips)
+                                        camera_set=spec.camera_set, fault=spec.fault),
+                   strips=strips)

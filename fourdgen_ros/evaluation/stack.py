@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from fourdgen_ros import __version__
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.paths import share_directory
+from fourdgen_ros.core.sensor_faults import Fault
+from fourdgen_ros.evaluation.faulty import build_cell
 from fourdgen_ros.evaluation.generators import (
     RGB_ONLY,
     is_policy,
@@ -72,10 +74,10 @@ def _wrist() -> NDArray[np.float64]:
 
 def build_road(task: str, generator: str, config: RoadConfig | None = None,
                on_stage: Callable[[int, str], None] = lambda segment, stage: None,
-               camera_set: str = FIXED) -> Road:
+               camera_set: str = FIXED, fault: Fault | None = None) -> Road:
     """Cell, generator (by name or folder), embedded tracker and planner; or a policy by its folder
-    in the place of generator and tracker."""
-    cell = Cell(task, camera_set=camera_set)
+    in the place of generator and tracker. With `fault` the cell observes with it."""
+    cell = build_cell(task, camera_set, fault)
     robot = RobotConfig.from_yaml(share_directory() / 'config' / 'robots' / 'panda.yaml')
     if is_policy(generator):
         return PolicyRoad(cell, PolicyClient(model_folder(generator)), EmbeddedPlanner(robot),

@@ -22,6 +22,8 @@ from torch import Tensor
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.sensor_faults import random_faults
+from fourdgen_ros.core.types import RgbdView
 from fourdgen_ros.generator.codec import PLANE
 from fourdgen_ros.generator.layers import frame_tensor
 
@@ -202,9 +204,10 @@ class Demonstrations:
             K=torch.from_numpy(np.stack(K)).float(), camera=torch.from_numpy(np.stack(camera)))
 
     def dynamics_batch(self, rng: np.random.Generator, size: int, episodes: Sequence[int],
-                       frames: int, stride: int) -> DynamicsBatch:
+                       frames: int, stride: int, *, sensor_faults: bool = False) -> DynamicsBatch:
         """Random starts with the `frames` frames that follow, `stride` records apart; the future
-        holds still after the end of the episode."""
+        holds still after the end of the episode. With `sensor_faults` frame 0 has those of
+        `random_faults`."""
         picks = [int(rng.choice(episodes)) for _ in range(size)]
         starts = [(i, int(rng.integers(len(self.episodes[i]) - 1))) for i in picks]
         rgb, depth, K, camera, tcp, keyframes, index, task = [], [], [], [], [], [], [], []
@@ -222,7 +225,10 @@ class Demonstrations:
         b, v = len(starts), rgb[0].shape[0]
         colour = torch.from_numpy(np.stack(rgb)).flatten(0, 1)
         k = torch.from_numpy(np.stack(K)).float().flatten(0, 1)
-        frame0 = frame_tensor(colour, _metres(depth).flatten(0, 1), k)
+        metres = _metres(depth).flatten(0, 1)
+        if sensor_faults:
+            colour, metres = _with_faults(colour, metres, k, rng)
+        frame0 = frame_tensor(colour, metres, k)
         return DynamicsBatch(
             frame0=frame0.view(b, v, *frame0.shape[1:]), index=np.stack(index),
             tcp=torch.from_numpy(np.stack(tcp)), camera=torch.from_numpy(np.stack(camera)),
@@ -296,6 +302,15 @@ def _nine(T: NDArray[np.float64]) -> NDArray[np.float64]:
 def _metres(depth: list[NDArray[np.uint16]]) -> Tensor:
     d = torch.from_numpy(np.stack(depth).astype(np.float32)) * DEPTH_UNIT
     return torch.where(d > 0, d, torch.full_like(d, float('nan')))
+
+
+def _with_faults(colour: Tensor, depth: Tensor, K: Tensor,
+                 rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Colours (N, H, W, 3) and depths (N, H, W) of N views with faults of their own."""
+    views = [random_faults(RgbdView(rgb, z, k, 0, 'training'), rng)
+             for rgb, z, k in zip(colour.numpy(), depth.numpy(), K.numpy(), strict=True)]
+    return (torch.from_numpy(np.stack([v.rgb for v in views])),
+            torch.from_numpy(np.stack([v.depth for v in views])))
 
 
 def task_names(folders: Sequence[Path]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.generator.codec import DecodedFrame, FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics, Prediction
 from fourdgen_ros.generator.sampling import sample_future
@@ -105,16 +106,21 @@ def train_codec(codec: FrameCodec, data: Demonstrations, config: LoopConfig, *, 
 
 
 @torch.no_grad()
+def encode(codec: FrameCodec, frames: Tensor) -> Tensor:
+    """Latents (..., D) of frames (..., 7, H, W) as `frame_tensor` makes them."""
+    with torch.autocast(codec.device.type, torch.bfloat16):
+        z = codec.encode(channels_last(frames.flatten(0, -4)))
+    return z.float().view(*frames.shape[:-3], -1)
+
+
+@torch.no_grad()
 def encode_all(codec: FrameCodec, data: Demonstrations) -> list[Tensor]:
     """Latents (T, V, D) of every episode, one tensor each."""
     latents = []
     for i, e in enumerate(data.episodes):
         t, v = e.rgb.shape[:2]
         b = data.frames([(i, view, at, at) for at in range(t) for view in range(v)])
-        b = b.to(codec.device)
-        with torch.autocast(codec.device.type, torch.bfloat16):
-            z = codec.encode(channels_last(b.frame))
-        latents.append(z.float().view(t, v, -1))
+        latents.append(encode(codec, b.frame.to(codec.device)).view(t, v, -1))
     return latents
 
 
@@ -155,10 +161,11 @@ class DynamicsStep(nn.Module):
 
 
 def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrations,
-                   config: LoopConfig, *, batch: int = 32,
+                   config: LoopConfig, *, batch: int = 32, sensor_faults: bool = False,
                    compile_model: bool = False) -> dict[str, float]:
     """Train the dynamics on the codec, which is frozen; returns errors (mm) of the TCP, the
-    cameras' positions and the opening in sampled validation futures.
+    cameras' positions and the opening in sampled validation futures, which start from pictures
+    without faults. With `sensor_faults` those to train on start from pictures with them.
 
     Raises InputError when the data's rate is no multiple of the dynamics'.
     """
@@ -189,10 +196,11 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
         return codec.tcp(dynamics.restore(begin))
 
     def draw(rng: np.random.Generator) -> tuple[DynamicsBatch, Tensor, Tensor, Tensor]:
-        b = data.dynamics_batch(rng, batch, training, frames, stride)
+        b = data.dynamics_batch(rng, batch, training, frames, stride, sensor_faults=sensor_faults)
+        seen = b.frame0.to(device)
         b.frame0 = photometric(b.frame0, rng)
         b = b.to(device)
-        begin = start(b)
+        begin = dynamics.standardise(encode(codec, seen)) if sensor_faults else start(b)
         begin = begin + START_NOISE * torch.randn_like(begin)
         return b, targets(b), begin, tool(begin)
 
@@ -253,13 +261,15 @@ def photometric(frame0: Tensor, rng: np.random.Generator) -> Tensor:
 def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: float,
                  dynamics_minutes: float, init: Path | None = None, init_codec: Path | None = None,
                  episodes: int | None = None, seed: int = 0, cross_view: bool = True,
-                 depth: bool = True, compile_model: bool = False) -> dict[str, dict[str, float]]:
+                 depth: bool = True, sensor_faults: bool = False,
+                 compile_model: bool = False) -> dict[str, dict[str, float]]:
     """Both stages, resumable; the finished preset is `out`/preset. Returns both stages' measures.
 
     Starts from the preset in folder `init`, or from the codec alone of the one in `init_codec`;
     what neither gives starts from random weights, which follow from `seed`; `cross_view` is for
-    such dynamics, `depth` for such a codec. `episodes` limits each data set to the first so many.
-    Raises InputError for data, a preset or check-points in `out` that do not fit.
+    such dynamics, `depth` for such a codec, `sensor_faults` for all dynamics. `episodes` limits
+    each data set to the first so many. Raises InputError for data, a preset or check-points in
+    `out` that do not fit.
     """
     torch.manual_seed(seed)
     tasks = task_names(data_folders)
@@ -271,6 +281,9 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
         dynamics.add_tasks(tasks)
     elif init_codec is not None:
         codec = load_codec(init_codec)
+    if sensor_faults and not codec.config.depth:
+        raise InputError('sensor faults', expected='a codec that sees depth', got='one of RGB',
+                         hint='Most of them are faults of depth: leave --sensor-faults out.')
     bind_config(out / 'codec', codec)
     bind_config(out / 'dynamics', dynamics)
     data = Demonstrations(data_folders, tuple(dynamics.config.tasks), limit=episodes,
@@ -283,7 +296,7 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
     measures['dynamics'] = train_dynamics(
         dynamics, codec, data,
         LoopConfig(out / 'dynamics', steps=1_000_000, minutes=dynamics_minutes, seed=seed),
-        compile_model=compile_model)
+        sensor_faults=sensor_faults, compile_model=compile_model)
     if PartialState().is_main_process:
         preset = TinyGenerator(codec, dynamics, FlowMatchEulerDiscreteScheduler())
         preset.save_pretrained(out / 'preset')

@@ -38,7 +38,7 @@ def test_the_true_future_without_depth_is_followed_by_its_silhouettes() -> None:
     assert isinstance(road.tracker, SilhouetteTracker)
     road.cell.reset(1)
     loop = OpenLoop(road.cell, road.generator, road.tracker)
-    row = loop._measure(1, road.cell.state())
+    row = loop._measure(1, road.cell.state(), road.cell.observe(480, 640))
     assert max(row['tcp_mm']) < 15.0
     assert max(row['tcp_deg']) < 10.0
     assert row['tcp_mm'] == pytest.approx(row['true_tcp_mm'], abs=5.0)
@@ -54,7 +54,8 @@ def test_ablations_are_measured(kind: dict[str, bool], agrees: bool) -> None:
     tracker = build_tracker(road.cell, generator)
     assert isinstance(tracker, EmbeddedTracker if agrees else SilhouetteTracker)
     road.cell.reset(0)
-    row = OpenLoop(road.cell, generator, tracker)._measure(0, road.cell.state())
+    loop = OpenLoop(road.cell, generator, tracker)
+    row = loop._measure(0, road.cell.state(), road.cell.observe(480, 640))
     assert ('cross_view_iou' in row) is agrees
     assert row['psnr_db'] > 5.0
 

@@ -168,6 +168,31 @@ def test_demonstrations_without_depth_tell_nothing_of_it(folder) -> None:
     assert b.frame0[:, :, :3].std() > 0.1
 
 
+def test_frame_0_can_have_the_faults_of_real_cameras(folder, tmp_path) -> None:
+    """Only frame 0: what follows it, and what is to be told, stays true."""
+    data = Demonstrations([folder], (TASK,))
+    clean, seen = (data.dynamics_batch(np.random.default_rng(0), 4, [0, 1], 3, 1, sensor_faults=f)
+                   for f in (False, True))
+    assert (seen.frame0[:, :, 6] < clean.frame0[:, :, 6]).any()  # holes
+    assert (seen.frame0[:, :, :3] != clean.frame0[:, :, :3]).any()
+    valid = seen.frame0[:, :, 6] == 1.0
+    assert ((seen.frame0 - clean.frame0)[:, :, 5][valid].abs() > 1e-3).any()
+    np.testing.assert_array_equal(clean.index, seen.index)
+    torch.testing.assert_close(clean.tcp, seen.tcp)
+    codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
+    dynamics = LatentDynamics(height=32, width=48, latent_dim=16, frames=4,
+                              trunk_widths=(16, 16, 32), dim=32, depth=2, heads=2)
+    measures = tiny.train_dynamics(dynamics, codec, data, short(tmp_path, 5), batch=2,
+                                   sensor_faults=True)
+    assert np.isfinite(measures['tcp_mm'])
+
+
+def test_a_model_of_rgb_has_no_faults_of_depth(folder, tmp_path) -> None:
+    with pytest.raises(InputError, match='leave --sensor-faults out'):
+        tiny.train_preset([folder], tmp_path, codec_minutes=0, dynamics_minutes=0, depth=False,
+                          sensor_faults=True)
+
+
 def test_next_grips_are_where_the_gripper_closes_and_opens() -> None:
     opening = np.array([80, 80, 50, 50, 50, 80, 80, 50]) * 1e-3
     tcp = np.zeros((8, 1, 10), np.float32)

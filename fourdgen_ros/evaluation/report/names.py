@@ -11,10 +11,12 @@ from fourdgen_ros.sim.cameras import FIXED
 
 
 def method(value: dict) -> str:
-    """The generator, and where its cameras stood when they moved."""
+    """The generator, where its cameras stood when they moved, and what was wrong with them."""
     cameras = value.get('camera_set', FIXED)
     name = label(value['generator'])
-    return name if cameras == FIXED else f'{name}, cameras {cameras}'
+    if cameras != FIXED:
+        name += f', cameras {cameras}'
+    return f"{name}, {value['fault']}" if 'fault' in value else name
 
 
 def run_name(value: dict, by_task: dict[str, list[dict]]) -> str:
