@@ -65,7 +65,8 @@ def generate_launch_description() -> LaunchDescription:
              parameters=[os.path.join(config_dir, 'player.yaml'), params_file,
                          {'bag': bag, 'rate': rate, 'publish_clock': True,
                           'wait_for_subscribers': wait_for_subscribers}],
-             arguments=['--ros-args', '--log-level', log_level], sigterm_timeout='15'),
+             arguments=['--ros-args', '--log-level', log_level, '--enclave', '/fourdgen/player'],
+             sigterm_timeout='15'),
     ], condition=IfCondition(EqualsSubstitution(player, 'fourdgen')))
     ros2_bag_play = ExecuteProcess(
         cmd=['ros2', 'bag', 'play', bag, '--rate', rate, '--clock', '100',

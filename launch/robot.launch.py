@@ -7,8 +7,14 @@ import os
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    GroupAction,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+)
 from launch.conditions import IfCondition
+from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node, PushROSNamespace, SetParameter
 
@@ -27,11 +33,13 @@ def generate_launch_description() -> LaunchDescription:
     nodes = LaunchConfiguration('nodes')
     cameras = LaunchConfiguration('cameras')
     robot = LaunchConfiguration('robot')
+    tracker = LaunchConfiguration('tracker')
     planner = LaunchConfiguration('planner')
     generator = LaunchConfiguration('generator')
     model = LaunchConfiguration('model')
     execution_mode = LaunchConfiguration('execution_mode')
     autostart = LaunchConfiguration('autostart')
+    record = LaunchConfiguration('record')
     rviz = LaunchConfiguration('rviz')
     log_level = LaunchConfiguration('log_level')
 
@@ -43,11 +51,10 @@ def generate_launch_description() -> LaunchDescription:
         'generator': {'generator': generator, 'autostart': autostart},
         'tracker': {'autostart': autostart},
         'execution': {'execution_mode': execution_mode, 'autostart': autostart},
-        'visualization': {},
     }
     optional = {
         'generator': {'cameras': cameras, 'model': model},
-        'tracker': {'robot': robot},
+        'tracker': {'robot': robot, 'backend': tracker},
         'execution': {'robot': robot, 'planner': planner},
         'visualization': {'cameras': cameras, 'robot': robot},
     }
@@ -72,6 +79,9 @@ def generate_launch_description() -> LaunchDescription:
     declare_robot = DeclareLaunchArgument(
         'robot', default_value='',
         description='Name of a file in config/robots; empty: as params_file says')
+    declare_tracker = DeclareLaunchArgument(
+        'tracker', default_value='', choices=['', 'embedded', 'foundationpose', 'isaac_ros'],
+        description='Who follows the gripper (docs/foundationpose.md); empty: as params_file says')
     declare_planner = DeclareLaunchArgument(
         'planner', default_value='', choices=['', 'embedded', 'move_group', 'moveit_py'],
         description='Who plans motions (docs/robot.md); empty: as params_file says')
@@ -90,6 +100,9 @@ def generate_launch_description() -> LaunchDescription:
         'autostart', default_value='true', choices=['true', 'false'],
         description='true: the nodes configure and activate themselves; false: they stay '
                     'unconfigured until somebody does, as `ros2 lifecycle set` can')
+    declare_record = DeclareLaunchArgument(
+        'record', default_value='false', choices=['true', 'false'],
+        description='Start the recorder too; its services start and stop episodes')
     declare_rviz = DeclareLaunchArgument(
         'rviz', default_value='false', choices=['true', 'false'],
         description='Start RViz with rviz/fourdgen.rviz')
@@ -106,10 +119,11 @@ def generate_launch_description() -> LaunchDescription:
         for values in given.values():
             if 'cameras' in values:
                 values['cameras'] = values['cameras'].split()
+        given = {name: {**overrides.get(name, {}), **given.get(name, {})} for name in names}
         return [(LifecycleNode if name in MANAGED else Node)(
             package='fourdgen_ros', executable=name, name=name, namespace='', output='screen',
             parameters=[os.path.join(config_dir, f'{name}.yaml'), params_file,
-                        *([{**overrides[name], **given[name]}] if name in overrides else [])],
+                        *([given[name]] if given[name] else [])],
             remappings=remappings,
             arguments=['--ros-args', '--log-level', log_level, '--enclave', f'/fourdgen/{name}'],
             sigterm_timeout='15')  # a stage may be in the middle of a computation
@@ -124,7 +138,15 @@ def generate_launch_description() -> LaunchDescription:
              remappings=remappings, condition=IfCondition(rviz)),
     ])
 
-    # 6. All of it.
+    # 6. The recorder.
+    recorder = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(os.path.join(share, 'launch', 'record.launch.py')),
+        launch_arguments={
+            'namespace': namespace, 'use_sim_time': use_sim_time, 'params_file': params_file,
+            'cameras': cameras, 'log_level': log_level}.items(),
+        condition=IfCondition(record))
+
+    # 7. All of it.
     ld = LaunchDescription()
     ld.add_action(declare_namespace)
     ld.add_action(declare_use_sim_time)
@@ -132,12 +154,15 @@ def generate_launch_description() -> LaunchDescription:
     ld.add_action(declare_nodes)
     ld.add_action(declare_cameras)
     ld.add_action(declare_robot)
+    ld.add_action(declare_tracker)
     ld.add_action(declare_planner)
     ld.add_action(declare_generator)
     ld.add_action(declare_model)
     ld.add_action(declare_execution_mode)
     ld.add_action(declare_autostart)
+    ld.add_action(declare_record)
     ld.add_action(declare_rviz)
     ld.add_action(declare_log_level)
     ld.add_action(stages)
+    ld.add_action(recorder)
     return ld

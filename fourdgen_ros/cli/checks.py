@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from fourdgen_ros.core.errors import how_to_install
+
 SETUP = 'Run `make setup`.'
 
 
@@ -252,7 +254,7 @@ CHECKS = (
           'Not needed by the bundled model. With a GPU in place, install a CUDA build of torch.',
           optional=True),
     Check('svd-4dgen', _libraries('transformers'),
-          "Only for that preset: pip install 'fourdgen_ros[svd]'.", optional=True),
+          f'Only for that preset. {how_to_install("svd")}', optional=True),
     Check('Open3D', _libraries('open3d'),
           'Not needed; `.venv/bin/pip install open3d` to view clouds.', optional=True),
     Check('MoveIt', _module('moveit', 'moveit_py'),

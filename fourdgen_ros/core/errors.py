@@ -47,3 +47,8 @@ class ExecutionError(FourdgenError):
 
 class MissingDependencyError(FourdgenError):
     """An optional package is not installed; `hint` says how to install it."""
+
+
+def how_to_install(extra: str) -> str:
+    """Hint of an error: the packages of one of the extras in setup.py."""
+    return f"In your clone of fourdgen_ros: pip install '.[{extra}]'."

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import yaml
 
-from fourdgen_ros.core.errors import InputError, MissingDependencyError
+from fourdgen_ros.core.errors import InputError, MissingDependencyError, how_to_install
 from fourdgen_ros.data import bag_metadata
 from fourdgen_ros.data.bag_metadata import BagTopic, Extent
 from fourdgen_ros.data.bag_writer import BagWriter
@@ -76,7 +76,7 @@ class _Chunks:
         except ImportError as error:
             raise MissingDependencyError(
                 'mcap', expected='the package that reads MCAP files', got='not installed',
-                hint="Install it: pip install 'fourdgen_ros[data]'") from error
+                hint=how_to_install('data')) from error
         schemas: dict[int, Schema] = {}
         channels: dict[int, Channel] = {}
         with self._path.open('rb') as file:

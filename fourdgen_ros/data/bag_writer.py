@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from fourdgen_ros.core.errors import InputError, MissingDependencyError
+from fourdgen_ros.core.errors import InputError, MissingDependencyError, how_to_install
 from fourdgen_ros.data import bag_metadata
 from fourdgen_ros.data.bag_metadata import BagTopic, Extent
 
@@ -42,7 +42,7 @@ class BagWriter:
         except ImportError as error:
             raise MissingDependencyError(
                 'mcap', expected='the package that writes MCAP files', got='not installed',
-                hint="Install it: pip install 'fourdgen_ros[data]'") from error
+                hint=how_to_install('data')) from error
         self.folder = folder
         self.custom_data = dict(custom_data)
         self._distro = distro

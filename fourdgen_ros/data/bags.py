@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from fourdgen_ros.core.errors import InputError, MissingDependencyError
+from fourdgen_ros.core.errors import InputError, MissingDependencyError, how_to_install
 
 REPAIR = ('A recorder that was killed leaves such bags: try `fourdgen recover`, or `ros2 bag '
           'reindex`.')
@@ -64,7 +64,7 @@ def open_bag(path: Path) -> Iterator[Bag]:
     except ImportError as error:
         raise MissingDependencyError(
             'bags', expected='the package rosbags', got=str(error),
-            hint='Install it: pip install "fourdgen_ros[data]".') from error
+            hint=how_to_install('data')) from error
     _check_folder(path)
     with _readable(path):
         # Bags of Humble and older do not define their messages.

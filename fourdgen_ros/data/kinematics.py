@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fourdgen_ros.core.errors import InputError, MissingDependencyError
+from fourdgen_ros.core.errors import InputError, MissingDependencyError, how_to_install
 
 Array = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ def tcp_path(urdf: Path, base_frame: str, tcp_frame: str, names: Sequence[str],
     except ImportError as error:
         raise MissingDependencyError(
             'forward kinematics', expected='the package pin', got=str(error),
-            hint='Install it: pip install "fourdgen_ros[motion]".') from error
+            hint=how_to_install('motion')) from error
     try:
         model = pin.buildModelFromXML(urdf.read_text(encoding='utf-8'))
     except (OSError, ValueError, RuntimeError) as error:

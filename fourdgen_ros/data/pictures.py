@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fourdgen_ros.core.errors import InputError, MissingDependencyError
+from fourdgen_ros.core.errors import InputError, MissingDependencyError, how_to_install
 
 # Every second frame is whole, for random access; ultrafast keeps up with several cameras.
 _X264 = {'preset': 'ultrafast', 'crf': '18', 'g': '2'}
@@ -48,7 +48,7 @@ def _av():
     except ImportError as error:
         raise MissingDependencyError(
             'videos', expected='the package av', got=str(error),
-            hint='Install it: pip install "fourdgen_ros[data]".') from error
+            hint=how_to_install('data')) from error
     return av
 
 

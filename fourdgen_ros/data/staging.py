@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fourdgen_ros.core import se3
-from fourdgen_ros.core.errors import InputError, MissingDependencyError
+from fourdgen_ros.core.errors import InputError, MissingDependencyError, how_to_install
 from fourdgen_ros.data import layout, statistics
 from fourdgen_ros.data.episode import COLOUR, DEPTH, GRIPPER, Episode, Picture
 from fourdgen_ros.data.pictures import VideoWriter, depth_bytes, mask_bytes
@@ -52,7 +52,7 @@ def pyarrow() -> Any:
     except ImportError as error:
         raise MissingDependencyError(
             'data sets', expected='the package pyarrow', got=str(error),
-            hint='Install it: pip install "fourdgen_ros[data]".') from error
+            hint=how_to_install('data')) from error
     return pa
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from fourdgen_ros.core.errors import MissingDependencyError, PlanningError
+from fourdgen_ros.core.errors import MissingDependencyError, PlanningError, how_to_install
 from fourdgen_ros.motion.base import TimedPath
 from fourdgen_ros.motion.robot import RobotConfig
 
@@ -44,7 +44,7 @@ class CartesianFollower:
             raise MissingDependencyError(
                 'roboplan', expected='roboplan-core and roboplan-cartesian-planning 0.7',
                 got=str(error),
-                hint='Install the embedded planner: pip install "fourdgen_ros[motion]".') from error
+                hint=how_to_install('motion')) from error
         self._core, self._cartesian = core, cartesian_planning
         self._robot, self._dt = robot, dt
         self._tolerances = {'max_position_error': position_tolerance,

@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from fourdgen_ros.core.errors import InputError, MissingDependencyError
+from fourdgen_ros.core.errors import InputError, MissingDependencyError, how_to_install
 from fourdgen_ros.motion.base import Contact
 from fourdgen_ros.motion.robot import RobotConfig
 
@@ -25,7 +25,7 @@ class ForwardKinematics:
         except ImportError as error:
             raise MissingDependencyError(
                 'Pinocchio', expected='the package pin', got=str(error),
-                hint='Install the embedded planner: pip install "fourdgen_ros[motion]".') from error
+                hint=how_to_install('motion')) from error
         self._pin = pin
         self.robot = robot
         try:
@@ -88,7 +88,7 @@ class RobotModel(ForwardKinematics):
         except ImportError as error:
             raise MissingDependencyError(
                 'Coal', expected='the package coal', got=str(error),
-                hint='Install the embedded planner: pip install "fourdgen_ros[motion]".') from error
+                hint=how_to_install('motion')) from error
         pin = self._pin
         self._fingers = [self._position_index(name) for name in robot.finger_joints]
         self._geometry = pin.buildGeomFromUrdf(self._model, str(urdf), pin.GeometryType.COLLISION)

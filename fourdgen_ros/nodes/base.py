@@ -223,8 +223,8 @@ def signals(handler: Any) -> Iterator[None]:
 
 def run_node(factory: Callable[[], StageNode], args: Sequence[str] | None = None) -> int:
     """Run one node in this process until SIGINT or SIGTERM; returns the exit code."""
-    # A stage's worker gives Python's lock away at every numpy call and waits this long to get it back
-    # while callbacks come in; with Python's default of 5 ms tracking took a third longer.
+    # A stage's worker gives Python's lock away at every numpy call and waits this long to get it
+    # back while callbacks come in; with Python's default of 5 ms tracking took a third longer.
     sys.setswitchinterval(SWITCH_INTERVAL)
     stop = threading.Event()
     with signals(lambda *_: stop.set()), contextlib.ExitStack() as stack:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cameras of a cell as synchronised sets, listened to only while somebody wants them."""
+"""The cameras that a node's parameters name: topics, subscriptions, synchronised sets."""
 
 from __future__ import annotations
 
@@ -10,46 +10,98 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from fourdgen_ros.core.synchroniser import Synchroniser
+from fourdgen_ros.core.synchroniser import SyncedSet, Synchroniser
 from fourdgen_ros.core.types import Observation
 from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.base import StageNode
-from fourdgen_ros.nodes.generator import TOPICS, TRANSPORTS
 from fourdgen_ros.nodes.qos import SENSOR, qos_events
+from fourdgen_ros.nodes.serialised import deserialised, serialised_stamp
 
+_TRANSPORTS = {'color': ('raw', 'compressed'), 'depth': ('raw', 'compressed', 'compressedDepth')}
+_TOPICS = {'color': '{camera}/color/image_raw',
+           'depth': '{camera}/aligned_depth_to_color/image_raw',
+           'info': '{camera}/color/camera_info'}
 _PATIENCE = 10.0  # s of silence before it is worth a word
 
 
+def declare_cameras(node: StageNode) -> None:
+    """Declare the parameters of `CameraTopics`."""
+    node.parameter('cameras', ['cam_left', 'cam_right'],
+                   'names of the cameras, the reference first')
+    for kind, topic in _TOPICS.items():
+        node.parameter(f'{kind}_topic', topic,
+                       f'topic of a camera\'s {kind}; {{camera}} is the name')
+    for kind, names in _TRANSPORTS.items():
+        node.parameter(
+            f'{kind}_transport', 'raw', f'how {kind} images are sent, as image_transport calls '
+            'it; other than raw, images come on <topic>/<transport>', choices=names)
+    node.parameter(
+        'slop', 0.05, 'largest stamp difference within one observation [s]', low=0.0, high=1.0)
+    node.parameter(
+        'input_reliability', 'best_effort',
+        'QoS reliability of the camera subscriptions; best_effort matches every publisher',
+        choices=('best_effort', 'reliable'))
+
+
+class CameraTopics:
+    """The topics of all cameras as the parameters of a node have them now."""
+
+    def __init__(self, node: StageNode) -> None:
+        """`node` has the parameters of `declare_cameras`."""
+        self._node = node
+        self.names: list[str] = node.value('cameras')
+        transports = {kind: node.value(f'{kind}_transport') for kind in _TRANSPORTS}
+        self._types = {kind: Image if transport == 'raw' else CompressedImage
+                       for kind, transport in transports.items()} | {'info': CameraInfo}
+        self.topics = {(camera, kind): self._topic(camera, kind, transports.get(kind, 'raw'))
+                       for camera in self.names for kind in _TOPICS}
+
+    def synchroniser(self) -> Synchroniser:
+        """A new one, for the messages of `subscribe`."""
+        return Synchroniser(self.names, slop_s=self._node.value('slop'), topics=self.topics)
+
+    def subscribe(self, synchroniser: Synchroniser, depth: int) -> list[Subscription]:
+        """Feed `synchroniser` from all topics; `depth` messages of each may wait."""
+        node = self._node
+        qos = QoSProfile(depth=depth, reliability=ReliabilityPolicy[
+            node.value('input_reliability').upper()])
+        hint = (f'set the parameter input_reliability of {node.get_fully_qualified_name()} to '
+                f'best_effort')
+        return [node.create_subscription(
+            self._types[kind], topic, functools.partial(self._on_frame, synchroniser, camera, kind),
+            qos, callback_group=node.group, event_callbacks=qos_events(node, topic, hint),
+            raw=True)  # what is not used is not deserialised
+            for (camera, kind), topic in self.topics.items()]
+
+    def observation(self, synced: SyncedSet) -> Observation:
+        """Decode a set. Raises InputError for images that cannot be read."""
+        return conversions.observation_from_set(
+            deserialised(synced, self._types), self.names, self.topics)
+
+    def _topic(self, camera: str, kind: str, transport: str) -> str:
+        base = self._node.value(f'{kind}_topic').format(camera=camera)
+        return self._node.resolve_topic_name(
+            base if transport == 'raw' else f'{base}/{transport}')
+
+    def _on_frame(self, synchroniser: Synchroniser, camera: str, kind: str, data: bytes) -> None:
+        stamp = serialised_stamp(data, self.topics[camera, kind])
+        synchroniser.add(camera, kind, stamp, data)
+
+
 class CameraInputs:
-    """Newest observation of the cameras that a node's parameters name, as those of the generator.
+    """Newest observation of the cameras, listened to only while somebody wants them.
 
     Images are decoded only when they are asked for; while closed, none is even received.
     """
 
     def __init__(self, node: StageNode) -> None:
         """Declare the parameters on `node`."""
+        declare_cameras(node)
         self._node = node
-        node.parameter('cameras', ['cam_left', 'cam_right'],
-                       'names of the cameras, the reference first')
-        for kind, topic in TOPICS.items():
-            node.parameter(f'{kind}_topic', topic,
-                           f'topic of a camera\'s {kind}; {{camera}} is the name')
-        for kind, names in TRANSPORTS.items():
-            node.parameter(f'{kind}_transport', 'raw', f'how {kind} images are sent, as '
-                           'image_transport calls it', choices=names)
-        node.parameter('slop', 0.05, 'largest stamp difference within one observation [s]',
-                       low=0.0, high=1.0)
-        reliability = node.parameter(
-            'input_reliability', 'best_effort', 'QoS reliability of the camera subscriptions; '
-            'best_effort matches every publisher', choices=('best_effort', 'reliable'))
-        self._qos = QoSProfile(depth=SENSOR.depth,
-                               reliability=ReliabilityPolicy[reliability.upper()])
-        self.names: list[str] = node.value('cameras')
-        self._topics = {(camera, kind): self._topic(camera, kind)
-                        for camera in self.names for kind in TOPICS}
+        self._cameras = CameraTopics(node)
+        self.names = self._cameras.names
+        self._synchroniser = self._cameras.synchroniser()
         self._subscriptions: list[Subscription] = []
-        self._synchroniser = Synchroniser(self.names, slop_s=node.value('slop'),
-                                          topics=self._topics)
         self._since = 0.0  # when the last was taken, or the subscriptions opened
         self._newest = 0  # stamp of the observation that was taken last
 
@@ -63,11 +115,7 @@ class CameraInputs:
             self._synchroniser.clear()
             return
         self._since = time.monotonic()
-        for (camera, kind), topic in self._topics.items():
-            self._subscriptions.append(self._node.create_subscription(
-                self._message_type(kind), topic, functools.partial(self._on_frame, camera, kind),
-                self._qos, callback_group=self._node.group,
-                event_callbacks=qos_events(self._node, topic)))
+        self._subscriptions = self._cameras.subscribe(self._synchroniser, SENSOR.depth)
 
     def take(self) -> Observation | None:
         """Return the newest observation, once; None when there is no newer one.
@@ -81,23 +129,4 @@ class CameraInputs:
                                                 throttle_duration_sec=30.0)
             return None
         self._newest, self._since = synced.oldest, time.monotonic()
-        return conversions.observation_from_set(synced, self.names, self._topics)
-
-    def _transport(self, kind: str) -> str:
-        return self._node.value(f'{kind}_transport') if kind in TRANSPORTS else 'raw'
-
-    def _topic(self, camera: str, kind: str) -> str:
-        transport = self._transport(kind)
-        base = self._node.value(f'{kind}_topic').format(camera=camera)
-        return self._node.resolve_topic_name(
-            base if transport == 'raw' else f'{base}/{transport}')
-
-    def _message_type(self, kind: str) -> type:
-        if kind == 'info':
-            return CameraInfo
-        return Image if self._transport(kind) == 'raw' else CompressedImage
-
-    def _on_frame(self, camera: str, kind: str,
-                  message: Image | CompressedImage | CameraInfo) -> None:
-        self._synchroniser.add(
-            camera, kind, conversions.stamp_to_ns(message.header.stamp), message)
+        return self._cameras.observation(synced)

@@ -3,16 +3,11 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import time
 import uuid
 from collections.abc import Callable
 from typing import Any
-
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.subscription import Subscription
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from fourdgen_ros.action import GenerateFuture
 from fourdgen_ros.core.errors import ExecutionError, GenerationError, InputError
@@ -26,7 +21,6 @@ from fourdgen_ros.core.health import (
     synchronisation_status,
 )
 from fourdgen_ros.core.paths import share_directory
-from fourdgen_ros.core.synchroniser import Synchroniser
 from fourdgen_ros.core.types import Observation
 from fourdgen_ros.evaluation.own import OWN, is_own, load_own
 from fourdgen_ros.generator.base import Generator
@@ -34,17 +28,13 @@ from fourdgen_ros.msg import GeneratedFuture
 from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.actions import ActionError, Goal, Worker, call_service, serve_action
 from fourdgen_ros.nodes.base import run_node
+from fourdgen_ros.nodes.camera_inputs import CameraTopics, declare_cameras
 from fourdgen_ros.nodes.lifecycle import ManagedNode
-from fourdgen_ros.nodes.qos import LATCHED, qos_events
-from fourdgen_ros.nodes.serialised import deserialised, serialised_stamp
+from fourdgen_ros.nodes.qos import LATCHED
 from fourdgen_ros.srv import GetCellState
 
 Result = GenerateFuture.Result
 ORACLE_SIZE = (96, 128)  # (height, width), as the bundled model has
-TRANSPORTS = {'color': ('raw', 'compressed'), 'depth': ('raw', 'compressed', 'compressedDepth')}
-TOPICS = {'color': '{camera}/color/image_raw',
-          'depth': '{camera}/aligned_depth_to_color/image_raw',
-          'info': '{camera}/color/camera_info'}
 
 
 class GeneratorNode(ManagedNode):
@@ -53,21 +43,7 @@ class GeneratorNode(ManagedNode):
     def __init__(self, generator: Generator | None = None, **options: Any) -> None:
         """`generator` overrides the one that the parameters name."""
         super().__init__('generator', **options)
-        self.parameter('cameras', ['cam_left', 'cam_right'],
-                       'names of the cameras, the reference first')
-        for kind, topic in TOPICS.items():
-            self.parameter(f'{kind}_topic', topic,
-                           f'topic of a camera\'s {kind}; {{camera}} is the name')
-        for kind, names in TRANSPORTS.items():
-            self.parameter(
-                f'{kind}_transport', 'raw', f'how {kind} images are sent, as image_transport calls '
-                'it; other than raw, images come on <topic>/<transport>', choices=names)
-        self.parameter(
-            'slop', 0.05, 'largest stamp difference within one observation [s]', low=0.0, high=1.0)
-        self.parameter(
-            'input_reliability', 'best_effort',
-            'QoS reliability of the camera subscriptions; best_effort matches every publisher',
-            choices=('best_effort', 'reliable'))
+        declare_cameras(self)
         self.parameter('input_depth', 5, 'QoS depth of the camera subscriptions: images that may '
                                          'wait to be taken', low=1, high=100)
         self.parameter(
@@ -111,51 +87,22 @@ class GeneratorNode(ManagedNode):
     def configure(self) -> None:
         """Load the model."""
         self._worker = Worker()
-        self._cameras: list[str] = self.value('cameras')
-        self._topics = {(camera, kind): self._topic(camera, kind)
-                        for camera in self._cameras for kind in TOPICS}
+        self._cameras = CameraTopics(self)
         self._generator = self._given if self._given is not None else self._load()
         self._backend = self._generator.name
 
     def activate(self) -> None:
         """Listen to the cameras."""
-        self._synchroniser = self._new_synchroniser()
+        self._synchroniser = self._cameras.synchroniser()
         self._publisher = self.create_publisher(GeneratedFuture, 'future', LATCHED)
         self._always = self.value('listening') == 'always'
         if self._always:
-            self._listen()
-
-    def _new_synchroniser(self) -> Synchroniser:
-        return Synchroniser(self._cameras, slop_s=self.value('slop'), topics=self._topics)
-
-    def _listen(self) -> list[Subscription]:
-        reliability = ReliabilityPolicy[self.value('input_reliability').upper()]
-        qos = QoSProfile(depth=self.value('input_depth'), reliability=reliability)
-        hint = (f'set the parameter input_reliability of {self.get_fully_qualified_name()} to '
-                f'best_effort')
-        return [self.create_subscription(
-            self._message_type(kind), topic, functools.partial(self._on_frame, camera, kind),
-            qos, callback_group=self.group, event_callbacks=qos_events(self, topic, hint),
-            raw=True)  # what is not used is not deserialised
-            for (camera, kind), topic in self._topics.items()]
+            self._cameras.subscribe(self._synchroniser, self.value('input_depth'))
 
     def cleanup(self) -> None:
         """Forget the model; a stage that computes runs on unseen."""
         self._worker.close()
         self._generator = None
-
-    def _transport(self, kind: str) -> str:
-        return self.value(f'{kind}_transport') if kind in TRANSPORTS else 'raw'
-
-    def _topic(self, camera: str, kind: str) -> str:
-        transport = self._transport(kind)
-        base = self.value(f'{kind}_topic').format(camera=camera)
-        return self.resolve_topic_name(base if transport == 'raw' else f'{base}/{transport}')
-
-    def _message_type(self, kind: str) -> type:
-        if kind == 'info':
-            return CameraInfo
-        return Image if self._transport(kind) == 'raw' else CompressedImage
 
     def _load(self) -> Generator:
         name, model = self.value('generator'), self.value('model')
@@ -186,10 +133,6 @@ class GeneratorNode(ManagedNode):
 
         return OracleGenerator(state, height=ORACLE_SIZE[0], width=ORACLE_SIZE[1])
 
-    def _on_frame(self, camera: str, kind: str, data: bytes) -> None:
-        stamp = serialised_stamp(data, self._topics[camera, kind])
-        self._synchroniser.add(camera, kind, stamp, data)
-
     def _generate(self, goal: Goal, result: Any) -> None:
         request = goal.request
         goal.feedback(stage='observe')
@@ -217,8 +160,8 @@ class GeneratorNode(ManagedNode):
         def wait() -> Observation:
             listening = []
             if not self._always:
-                self._synchroniser = self._new_synchroniser()  # what came before tells nothing
-                listening = self._listen()
+                self._synchroniser = self._cameras.synchroniser()  # what came before tells nothing
+                listening = self._cameras.subscribe(self._synchroniser, self.value('input_depth'))
             try:
                 synced = self._synchroniser.wait(oldest, timeout)
             finally:
@@ -226,8 +169,7 @@ class GeneratorNode(ManagedNode):
                     self.destroy_subscription(subscription)
             if synced is None:
                 raise ActionError(Result.NO_OBSERVATION, f'{self._no_observation(oldest)}')
-            messages = deserialised(synced, {kind: self._message_type(kind) for kind in TOPICS})
-            return conversions.observation_from_set(messages, self._cameras, self._topics)
+            return self._cameras.observation(synced)
 
         return wait
 
@@ -248,8 +190,9 @@ class GeneratorNode(ManagedNode):
         now = self.get_clock().now().nanoseconds
         limits = CameraLimits(min_rate=self.value('min_camera_rate'),
                               max_behind=self.value('max_stamp_delay'))
-        cameras = {f'camera {name}': camera_status(name, stats, now, limits, self._topics)
-                   for name in self._cameras}
+        cameras = {
+            f'camera {name}': camera_status(name, stats, now, limits, self._cameras.topics)
+            for name in self._cameras.names}
         return {**cameras, 'synchronisation': synchronisation_status(stats, gaps), **stage}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-from fourdgen_ros.core.errors import InputError, MissingDependencyError
+from fourdgen_ros.core.errors import InputError, MissingDependencyError, how_to_install
 
 DEPTH, LATCHED_DEPTH = 10, 100  # of publishers; latched topics may come from many nodes
 
@@ -35,7 +35,7 @@ class PlayedBag:
         except ImportError as error:
             raise MissingDependencyError(
                 'rosbags', expected='the package that reads bags', got='not installed',
-                hint="Install it: pip install 'fourdgen_ros[data]', or play with `ros2 bag play`"
+                hint=f'{how_to_install("data")} Or play with `ros2 bag play`.'
             ) from error
         self._stack = contextlib.ExitStack()
         self._errors = ReaderError

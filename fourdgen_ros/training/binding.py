@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check-points of a model that knows the latents of a codec belong to that codec."""
+"""What the check-points in a folder belong to: one architecture, and one codec."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
+from diffusers import ConfigMixin
 from torch import nn
 
 from fourdgen_ros.core.errors import InputError
@@ -28,3 +31,29 @@ def bind(folder: Path, codec: nn.Module) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if PartialState().is_main_process:
         mark.write_text(name)
+
+
+def bind_config(folder: Path, model: ConfigMixin) -> None:
+    """Tie the check-points in `folder` to the configuration of their model.
+
+    Raises InputError with what differs when they were trained with another one. Some of it does not
+    change the weights' shapes, so that they could be loaded all the same.
+    """
+    config: dict[str, Any] = json.loads(json.dumps(
+        {key: value for key, value in model.config.items() if not key.startswith('_')}))
+    mark = folder / 'model.json'
+    trained = json.loads(mark.read_text(encoding='utf-8')) if mark.is_file() else config
+    changed = [key for key in config if config[key] != trained.get(key)]
+    if changed:
+        raise InputError(
+            f'check-points in {folder}',
+            expected=', '.join(f'{key} {trained.get(key)}' for key in changed)
+            + ', as they were trained with',
+            got=', '.join(f'{key} {config[key]}' for key in changed),
+            hint='Give the options and the data of the first start (--no-depth: depth; '
+                 '--no-cross-view: cross_view; --data: tasks), or another --out.')
+    folder.mkdir(parents=True, exist_ok=True)
+    if PartialState().is_main_process and not mark.is_file():
+        part = folder / 'model.json.part'
+        part.write_text(json.dumps(config, indent=2) + '\n', encoding='utf-8')
+        part.replace(mark)  # whole at once: other processes read it

@@ -20,7 +20,7 @@ from fourdgen_ros.generator.codec import DecodedFrame, FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics, Prediction
 from fourdgen_ros.generator.sampling import sample_future
 from fourdgen_ros.generator.tiny import TinyGenerator, load_codec
-from fourdgen_ros.training.binding import bind
+from fourdgen_ros.training.binding import bind, bind_config
 from fourdgen_ros.training.dataset import (
     CodecBatch,
     Demonstrations,
@@ -268,7 +268,8 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
     Starts from the preset in folder `init`, or from the codec alone of the one in `init_codec`;
     what neither gives starts from random weights, which follow from `seed`; `cross_view` is for
     such dynamics, `depth` for such a codec, `sensor_faults` for all dynamics. `episodes` limits
-    each data set to the first so many. Raises InputError for data or a preset that do not fit.
+    each data set to the first so many. Raises InputError for data, a preset or check-points in
+    `out` that do not fit.
     """
     torch.manual_seed(seed)
     tasks = task_names(data_folders)
@@ -283,6 +284,8 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
     if sensor_faults and not codec.config.depth:
         raise InputError('sensor faults', expected='a codec that sees depth', got='one of RGB',
                          hint='Most of them are faults of depth: leave --sensor-faults out.')
+    bind_config(out / 'codec', codec)
+    bind_config(out / 'dynamics', dynamics)
     data = Demonstrations(data_folders, tuple(dynamics.config.tasks), limit=episodes,
                           depth=codec.config.depth)
     log.info('%d episodes', len(data.episodes))

@@ -22,7 +22,12 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from fourdgen_ros.core.errors import ExecutionError, InputError, MissingDependencyError
+from fourdgen_ros.core.errors import (
+    ExecutionError,
+    InputError,
+    MissingDependencyError,
+    how_to_install,
+)
 
 _COOKIE = 'fourdgen_view'
 _LEAST_TOKEN = 16
@@ -117,7 +122,7 @@ def require_viser() -> Any:
     except ImportError as error:
         raise MissingDependencyError(
             'viser', expected='the package of the browser view', got=str(error),
-            hint='Install it: pip install "fourdgen_ros[view]".') from error
+            hint=how_to_install('view')) from error
     return viser
 
 

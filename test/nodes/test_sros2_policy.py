@@ -5,20 +5,31 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from camera_server import Freeze
+from rclpy.serialization import serialize_message
 from ros_graph import Graph, eventually, parameters
 from sros2_policy import load, matches
+from std_msgs.msg import String
 
 from fourdgen_ros.cli.processes import claim_domain
 from fourdgen_ros.core.paths import share_directory
+from fourdgen_ros.data.bag_metadata import BagTopic
+from fourdgen_ros.data.bag_writer import BagWriter
 from fourdgen_ros.nodes.execution import ExecutionNode
 from fourdgen_ros.nodes.generator import GeneratorNode
+from fourdgen_ros.nodes.player import PlayerNode
+from fourdgen_ros.nodes.qos import LATCHED
+from fourdgen_ros.nodes.recorder import RecorderNode
+from fourdgen_ros.nodes.recorder_definitions import definition
+from fourdgen_ros.nodes.recorder_topics import qos_entry
 from fourdgen_ros.nodes.task_loop import TaskLoopNode
 from fourdgen_ros.nodes.tracker import TrackerNode
+from fourdgen_ros.nodes.view import ViewNode
 from fourdgen_ros.nodes.visualization import VisualizationNode
 
 POLICY = share_directory() / 'config' / 'sros2' / 'policy.xml'
@@ -28,7 +39,7 @@ COMMANDS = {
     'rq/run_task/_action/send_goalRequest': {'operator'},
     'rq/plan_motion/_action/send_goalRequest': {'operator', 'task_loop'},
     'rq/execute_plan/_action/send_goalRequest': {'operator', 'task_loop'},
-    'rq/confirm_planRequest': {'operator'},
+    'rq/confirm_planRequest': {'operator', 'view'},
     'rq/execution/reset_faultRequest': {'operator'},
     'rq/execution/change_stateRequest': {'operator'},
     'rq/execution/set_parametersRequest': {'operator'},
@@ -41,20 +52,27 @@ COMMANDS = {
     'rt/future': {'generator'},
     'rt/gripper_trajectory': {'tracker'},
     'rt/plan': {'execution'},
-    'rt/joint_states': {'robot', 'cell'},
-    'rt/tf_static': {'robot', 'cell', 'cameras'},
+    'rt/joint_states': {'robot', 'cell', 'player'},
+    'rt/tf_static': {'robot', 'cell', 'cameras', 'player'},
 }
 
 
+@pytest.fixture(scope='module')
+def reservations() -> Iterator[ExitStack]:
+    """Held until the last test: a domain that is given back is the next that is claimed."""
+    with ExitStack() as stack:
+        yield stack
+
+
 @pytest.fixture
-def own_graph(monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
+def own_graph(monkeypatch: pytest.MonkeyPatch, reservations: ExitStack) -> Iterator[Graph]:
     """In a domain of its own: nodes of the same name from the last test linger in the graph."""
     domain, reserved = claim_domain()
+    reservations.enter_context(reserved)
     monkeypatch.setenv('ROS_DOMAIN_ID', str(domain))
-    with reserved:
-        graph = Graph()
-        yield graph
-        graph.close()
+    graph = Graph()
+    yield graph
+    graph.close()
 
 
 def graph_of(graph: Graph, name: str) -> tuple[list[str], list[str]]:
@@ -72,6 +90,8 @@ def graph_of(graph: Graph, name: str) -> tuple[list[str], list[str]]:
      'rt/cam_right/aligned_depth_to_color/image_raw/compressedDepth'),
     ('tracker', lambda: TrackerNode(object()), 'rt/future'),
     ('visualization', VisualizationNode, 'rt/plan'),
+    ('view', lambda: ViewNode(**parameters(port=0)), 'rr/confirm_planReply'),
+    ('recorder', RecorderNode, 'rq/recorder/startRequest'),
     ('execution', lambda: ExecutionNode(object()), 'rt/heartbeat'),
     ('execution', lambda: ExecutionNode(object(), **parameters(
         robot='xarm7', execute_action='execute_trajectory',
@@ -86,6 +106,26 @@ def test_a_node_may_have_what_it_has(own_graph: Graph, name: str, make: Any, top
     publishes, subscribes = graph_of(graph, name)
     assert len(publishes) > 10
     assert load(POLICY)[f'/fourdgen/{name}'].denied(publishes, subscribes) == []
+
+
+def test_the_player_may_have_what_is_in_a_bag(
+        own_graph: Graph, tmp_path: Path) -> None:
+    writer = BagWriter(tmp_path / 'bag', {})
+    for topic, kind in (('/cam/color/image_raw', 'sensor_msgs/msg/Image'),
+                        ('/cam/color/image_raw/compressed', 'sensor_msgs/msg/CompressedImage'),
+                        ('/cam/aligned_depth_to_color/image_raw', 'sensor_msgs/msg/Image'),
+                        ('/cam/color/camera_info', 'sensor_msgs/msg/CameraInfo'),
+                        ('/joint_states', 'sensor_msgs/msg/JointState'),
+                        ('/tf', 'tf2_msgs/msg/TFMessage'),
+                        ('/tf_static', 'tf2_msgs/msg/TFMessage'),
+                        ('/recorder/episode', 'std_msgs/msg/String')):
+        channel = writer.add_topic(BagTopic(
+            topic, kind, definition(kind), '', (qos_entry(LATCHED),)))
+    writer.write(channel, 1, 1, serialize_message(String()))
+    writer.close()
+    own_graph.add(PlayerNode(**parameters(bag=str(tmp_path / 'bag'))))
+    assert eventually(lambda: 'rt/tf_static' in graph_of(own_graph, 'player')[0])
+    assert load(POLICY)['/fourdgen/player'].denied(*graph_of(own_graph, 'player')) == []
 
 
 @pytest.mark.parametrize('topic', COMMANDS)
@@ -117,7 +157,7 @@ def test_the_controllers_of_every_robot_file_can_be_reached(file: Path) -> None:
 def test_launch_files_name_enclaves_of_the_policy() -> None:
     enclaves = load(POLICY)
     for name in ('generator', 'tracker', 'execution', 'task_loop', 'visualization', 'cell',
-                 'cameras', 'recorder'):
+                 'cameras', 'recorder', 'player'):
         assert f'/fourdgen/{name}' in enclaves
 
 

@@ -84,14 +84,14 @@ def started(name: str, **arguments: str) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize(('name', 'arguments'), [
     ('robot.launch.py', {'namespace', 'use_sim_time', 'params_file', 'nodes', 'cameras', 'robot',
-                         'planner', 'generator', 'model', 'execution_mode', 'autostart', 'rviz',
-                         'log_level'}),
+                         'tracker', 'planner', 'generator', 'model', 'execution_mode', 'autostart',
+                         'record', 'rviz', 'log_level'}),
     ('sim.launch.py', {'namespace', 'params_file', 'task', 'seed', 'generator', 'model',
                        'execution_mode', 'autostart', 'rviz', 'log_level'}),
     ('realsense.launch.py', {'namespace', 'cameras', 'serial_numbers', 'params_file',
                              'hardware_sync', 'log_level'}),
-    ('record.launch.py', {'namespace', 'use_sim_time', 'params_file', 'output_folder', 'backend',
-                          'log_level'}),
+    ('record.launch.py', {'namespace', 'use_sim_time', 'params_file', 'cameras', 'output_folder',
+                          'backend', 'log_level'}),
     ('replay.launch.py', {'bag', 'rate', 'player', 'wait_for_subscribers', 'params_file', 'model',
                           'autostart', 'log_level'})])
 def test_every_argument_is_described(name: str, arguments: set[str]) -> None:
@@ -127,8 +127,9 @@ def test_nodes_with_a_lifecycle_start_by_themselves() -> None:
 
 
 def test_each_node_has_its_enclave() -> None:
-    for name, node in started('sim.launch.py').items():
-        assert node['arguments'][-2:] == ['--enclave', f'/fourdgen/{name}']
+    for file in ('sim.launch.py', 'record.launch.py', 'replay.launch.py'):
+        for name, node in started(file).items():
+            assert node['arguments'][-2:] == ['--enclave', f'/fourdgen/{name}']
 
 
 def test_any_number_of_cameras() -> None:
@@ -141,18 +142,21 @@ def test_an_empty_argument_leaves_it_to_the_file(tmp_path: Path) -> None:
     file = tmp_path / 'my_cell.yaml'
     file.write_text(
         '/**/generator: {ros__parameters: {cameras: [one, two, three], model: /m}}\n'
-        '/**/tracker: {ros__parameters: {robot: fr3}}\n'
+        '/**/tracker: {ros__parameters: {robot: fr3, backend: isaac_ros}}\n'
         '/**/execution: {ros__parameters: {robot: fr3, planner: move_group, '
         'execution_mode: auto}}\n')
     nodes = started('robot.launch.py', params_file=str(file))
     assert nodes['generator']['parameters']['cameras'] == ['one', 'two', 'three']
     assert nodes['generator']['parameters']['model'] == '/m'
     assert nodes['tracker']['parameters']['robot'] == 'fr3'
+    assert nodes['tracker']['parameters']['backend'] == 'isaac_ros'
     assert nodes['execution']['parameters']['planner'] == 'move_group'
     # Whether it moves is said where it is started, and nowhere else.
     assert nodes['execution']['parameters']['execution_mode'] == 'dry_run'
-    nodes = started('robot.launch.py', params_file=str(file), robot='xarm7', planner='moveit_py')
+    nodes = started('robot.launch.py', params_file=str(file), robot='xarm7', planner='moveit_py',
+                    tracker='foundationpose')
     assert nodes['tracker']['parameters']['robot'] == 'xarm7'
+    assert nodes['tracker']['parameters']['backend'] == 'foundationpose'
     assert nodes['execution']['parameters']['robot'] == 'xarm7'
     assert nodes['execution']['parameters']['planner'] == 'moveit_py'
 
@@ -172,6 +176,21 @@ def test_rviz_comes_when_asked_for(name: str) -> None:
     assert node['package'] == 'rviz2'
     assert node['arguments'][0] == '-d'
     assert node['arguments'][1].endswith('share/fourdgen_ros/rviz/fourdgen.rviz')
+
+
+def test_the_recorder_comes_when_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / 'my_cell.yaml'
+    file.write_text('/**/recorder: {ros__parameters: {output_folder: ~/apple, backend: ros2bag}}')
+    assert 'recorder' not in started('robot.launch.py')
+    nodes = started('robot.launch.py', params_file=str(file), record='true')
+    assert nodes['recorder'] == started('record.launch.py', params_file=str(file))['recorder']
+    parameters = nodes['recorder']['parameters']
+    assert (parameters['output_folder'], parameters['backend']) == ('~/apple', 'ros2bag')
+    nodes = started('robot.launch.py', cameras='a b c', record='true')
+    assert nodes['recorder']['parameters']['cameras'] == ('a', 'b', 'c')
+    parameters = started('record.launch.py', params_file=str(file), output_folder='/data/pear',
+                         backend='python')['recorder']['parameters']
+    assert (parameters['output_folder'], parameters['backend']) == ('/data/pear', 'python')
 
 
 def test_realsense_cameras() -> None:

@@ -16,7 +16,7 @@ from fourdgen_ros.core.errors import InputError, TrainingError
 from fourdgen_ros.generator.codec import PLANE, FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics
 from fourdgen_ros.training import tiny
-from fourdgen_ros.training.binding import bind
+from fourdgen_ros.training.binding import bind, bind_config
 from fourdgen_ros.training.dataset import Demonstrations, next_grips, split, task_names
 from fourdgen_ros.training.loop import LoopConfig, train
 
@@ -210,3 +210,18 @@ def test_dynamics_of_another_codec_are_not_carried_on(folder, tmp_path) -> None:
         codec.head[0].bias += 1.0
     with pytest.raises(InputError, match='remove that folder'):
         bind(tmp_path / 'dynamics', codec)
+
+
+@pytest.mark.parametrize(('changed', 'text'), [
+    ({'cross_view': False}, 'expected cross_view True, as they were .* got cross_view False'),
+    ({'depth': False}, 'expected depth True, as they were trained with; got depth False')])
+def test_a_run_does_not_go_on_as_another_model(folder, tmp_path, changed, text) -> None:
+    minutes = {'codec_minutes': 0.0, 'dynamics_minutes': 0.0}
+    bind_config(tmp_path / 'codec', FrameCodec())
+    bind_config(tmp_path / 'dynamics', LatentDynamics(tasks=(TASK,)))
+    before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+    with pytest.raises(InputError, match=text):
+        tiny.train_preset([folder], tmp_path, **minutes, **changed)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+    assert len(before) == 2
+    bind_config(tmp_path / 'codec', FrameCodec())  # the same goes on

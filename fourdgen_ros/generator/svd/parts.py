@@ -23,7 +23,7 @@ from diffusers import (
     UNetSpatioTemporalConditionModel,
 )
 
-from fourdgen_ros.core.errors import InputError, MissingDependencyError
+from fourdgen_ros.core.errors import InputError, MissingDependencyError, how_to_install
 from fourdgen_ros.generator.svd.cross_view import CrossViewAttention
 from fourdgen_ros.generator.svd.sampling import svd_scheduler
 
@@ -196,5 +196,5 @@ def _transformers() -> Any:
     except ImportError as error:
         raise MissingDependencyError(
             'transformers', expected='the package that holds the image encoder of svd-4dgen',
-            got='not installed', hint="Install it: pip install 'fourdgen_ros[svd]'.") from error
+            got='not installed', hint=how_to_install('svd')) from error
     return transformers
