@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +129,7 @@ def main() -> None:
         LoopConfig(args.out / 'training', steps=args.steps, minutes=args.minutes, seed=args.seed,
                    learning_rate=1e-4, weight_decay=1e-6),
         batch=args.batch, episodes=args.episodes)
-    print(json.dumps(measures))  # noqa: T201
+    sys.stdout.write(json.dumps(measures) + '\n')
 
 
 if __name__ == '__main__':
