@@ -27,7 +27,8 @@ from fourdgen_ros.cli.processes import claim_domain
 from fourdgen_ros.core.paths import share_directory
 from fourdgen_ros.data.bag_metadata import BagTopic
 from fourdgen_ros.data.bag_writer import BagWriter
-from fourdgen_ros.nodes.base import StageNode, spin
+from fourdgen_ros.nodes.base import StageNode
+from fourdgen_ros.nodes.inputs import spin
 
 # What every node of ROS 2 has.
 _COMMON_TOPICS = {'/rosout', '/parameter_events', '/diagnostics'}
@@ -105,7 +106,8 @@ def endpoints(classes: Mapping[str, type[StageNode]]) -> dict[str, str]:
                 nodes[name] = kind(parameter_overrides=chosen)
                 executor.add_node(nodes[name])
                 if thread is None:
-                    thread = threading.Thread(target=spin, args=(executor, nodes[name]))
+                    thread = threading.Thread(
+                        target=spin, args=(executor, nodes[name], nodes[name].closing))
                     thread.start()
             for node in nodes.values():
                 node.start()
@@ -126,8 +128,11 @@ def _offered(observer: Node, node: StageNode) -> str:
     rows: list[list[str]] = []
     for what, found in (
             ('publishes', observer.get_publisher_names_and_types_by_node(name, namespace)),
-            ('subscribes to', observer.get_subscriber_names_and_types_by_node(name, namespace))):
-        rows += [[what, f'`{topic}`', f'`{types[0]}`', _qos(observer, topic, name, what)]
+            ('subscribes to', [
+                found for subscriber in _subscribers(node)
+                for found in observer.get_subscriber_names_and_types_by_node(
+                    subscriber, namespace)])):
+        rows += [[what, f'`{topic}`', f'`{types[0]}`', _qos(observer, topic, node, what)]
                  for topic, types in sorted(found)
                  if topic not in _COMMON_TOPICS and '/_' not in topic]
     for what, found in (
@@ -143,24 +148,33 @@ def _offered(observer: Node, node: StageNode) -> str:
     return _table(['', 'name', 'type', 'quality of service'], rows)
 
 
+def _subscribers(node: StageNode) -> tuple[str, str]:
+    """Names in the graph of the node and of the hidden one that hears sensors for it."""
+    return node.get_name(), node.inputs.get_name()
+
+
 def _wait_until_known(observer: Node, node: StageNode) -> None:
     """Until the graph that the observer sees has what the node itself has."""
     wanted = {publisher.topic_name for publisher in node.publishers}
+    wanted_inputs = {subscription.topic_name for subscription in node.inputs.subscriptions}
     end = time.monotonic() + _DISCOVERY
     while time.monotonic() < end:
         with contextlib.suppress(RuntimeError):  # no such node yet
             seen = observer.get_publisher_names_and_types_by_node(
                 node.get_name(), node.get_namespace())
-            if wanted <= {topic for topic, _ in seen}:
+            inputs = observer.get_subscriber_names_and_types_by_node(
+                node.inputs.get_name(), node.get_namespace())
+            if (wanted <= {topic for topic, _ in seen}
+                    and wanted_inputs <= {topic for topic, _ in inputs}):
                 return
         time.sleep(0.05)
     raise RuntimeError(f'node {node.get_name()}: not seen in the graph after {_DISCOVERY:g} s')
 
 
-def _qos(observer: Node, topic: str, node: str, what: str) -> str:
+def _qos(observer: Node, topic: str, node: StageNode, what: str) -> str:
     ask = (observer.get_publishers_info_by_topic if what == 'publishes'
            else observer.get_subscriptions_info_by_topic)
-    profile = next(info.qos_profile for info in ask(topic) if info.node_name == node)
+    profile = next(info.qos_profile for info in ask(topic) if info.node_name in _subscribers(node))
     words = [profile.reliability.name, profile.durability.name]
     return ', '.join(word.lower().replace('_', ' ') for word in words)
 

@@ -9,8 +9,8 @@ import re
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, TypeVar
 
 import rclpy
@@ -23,7 +23,6 @@ from rcl_interfaces.msg import (
 )
 from rclpy.action import ActionClient, ActionServer
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.exceptions import InvalidHandle
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -31,6 +30,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from fourdgen_ros.core.errors import FourdgenError
 from fourdgen_ros.core.health import Status
+from fourdgen_ros.nodes.inputs import InputNode, spin
 
 # One thread per goal that may be open at a time, and some for topics, services and cancels. The
 # default of rclpy, the number of cores, would let two open goals block everything else.
@@ -64,6 +64,11 @@ class StageNode(Node):
         self.add_on_set_parameters_callback(self._check_choices)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self.create_timer(1.0, self._publish_diagnostics, callback_group=self.group)
+
+    @cached_property
+    def inputs(self) -> InputNode:
+        """Where to subscribe to topics with many messages a second; see there."""
+        return InputNode(self)
 
     def parameter(self, name: str, default: Any, description: str, *, low: float | None = None,
                   high: float | None = None, choices: Sequence[str] = (), pattern: str = '',
@@ -157,6 +162,8 @@ class StageNode(Node):
     def destroy_node(self) -> None:
         """Take the node off the graph, its actions included, which rclpy leaves there."""
         destroy_actions(self)
+        if 'inputs' in self.__dict__:
+            self.inputs.destroy_node()
         super().destroy_node()
 
 
@@ -165,22 +172,6 @@ def destroy_actions(node: Node) -> None:
     for waitable in list(node.waitables):
         if isinstance(waitable, (ActionServer, ActionClient)):
             waitable.destroy()
-
-
-def spin(executor: MultiThreadedExecutor, node: StageNode) -> None:
-    """Spin until the executor is shut down; an error in one callback never ends the node."""
-    while rclpy.ok() and not node.closing.is_set():
-        try:
-            executor.spin()
-        except rclpy.executors.ExternalShutdownException:
-            return
-        except InvalidHandle as error:
-            # A transition took something away that the executor was about to look at.
-            node.get_logger().debug(f'looking again: {error}')
-        except Exception:
-            if node.closing.is_set():
-                return  # rclpy takes the executor's parts away while it still looks at them
-            node.get_logger().error(f'unexpected error in a callback:\n{traceback.format_exc()}')
 
 
 @contextlib.contextmanager
@@ -196,7 +187,7 @@ def spinning(factory: Callable[[], N], args: Sequence[str] | None = None) -> Ite
         node = factory()
         executor = MultiThreadedExecutor(num_threads=EXECUTOR_THREADS)
         executor.add_node(node)
-        thread = threading.Thread(target=spin, args=(executor, node), daemon=True)
+        thread = threading.Thread(target=spin, args=(executor, node, node.closing), daemon=True)
         thread.start()
         try:
             node.start()

@@ -67,9 +67,9 @@ class CameraTopics:
             node.value('input_reliability').upper()])
         hint = (f'set the parameter input_reliability of {node.get_fully_qualified_name()} to '
                 f'best_effort')
-        return [node.create_subscription(
+        return [node.inputs.create_subscription(
             self._types[kind], topic, functools.partial(self._on_frame, synchroniser, camera, kind),
-            qos, callback_group=node.group, event_callbacks=qos_events(node, topic, hint),
+            qos, event_callbacks=qos_events(node, topic, hint),
             raw=True)  # what is not used is not deserialised
             for (camera, kind), topic in self.topics.items()]
 
@@ -111,7 +111,7 @@ class CameraInputs:
             return
         if not wanted:
             while self._subscriptions:
-                self._node.destroy_subscription(self._subscriptions.pop())
+                self._node.inputs.destroy_subscription(self._subscriptions.pop())
             self._synchroniser.clear()
             return
         self._since = time.monotonic()

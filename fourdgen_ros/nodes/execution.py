@@ -118,9 +118,9 @@ class ExecutionNode(ManagedNode):
         self._joints = Joints(self, self._robot.joints,
                               lambda: watchdog.joint_states(time.monotonic_ns()))
         self._publisher = self.create_publisher(MotionPlanMsg, 'plan', LATCHED)
-        self.create_subscription(
+        self.inputs.create_subscription(
             Empty, 'heartbeat', lambda _: watchdog.heartbeat(time.monotonic_ns()), SENSOR,
-            callback_group=self.group, event_callbacks=qos_events(self, 'heartbeat'))
+            event_callbacks=qos_events(self, 'heartbeat'))
 
     def deactivate(self) -> None:
         """Stop a motion under way; the plans are void."""

@@ -166,7 +166,7 @@ class GeneratorNode(ManagedNode):
                 synced = self._synchroniser.wait(oldest, timeout)
             finally:
                 for subscription in listening:
-                    self.destroy_subscription(subscription)
+                    self.inputs.destroy_subscription(subscription)
             if synced is None:
                 raise ActionError(Result.NO_OBSERVATION, f'{self._no_observation(oldest)}')
             return self._cameras.observation(synced)

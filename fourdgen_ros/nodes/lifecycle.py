@@ -253,14 +253,18 @@ class ManagedNode(LifecycleNodeMixin, StageNode):
 
     def _entities(self) -> list[Any]:
         clients = [w for w in self.waitables if isinstance(w, ActionClient)]
-        return [*self.publishers, *self.subscriptions, *self.clients, *self.services, *self.timers,
-                *clients]
+        return [*self.publishers, *self.subscriptions, *self.inputs.subscriptions, *self.clients,
+                *self.services, *self.timers, *clients]
 
     def _destroy(self, owned: list[Any]) -> None:
-        destroyers = {Publisher: self.destroy_publisher, Subscription: self.destroy_subscription,
+        destroyers = {Publisher: self.destroy_publisher, Subscription: self._unsubscribe,
                       Client: self.destroy_client, Service: self.destroy_service,
                       Timer: self.destroy_timer, ActionClient: lambda client: client.destroy()}
         while owned:
             entity = owned.pop()
             kind = next(kind for kind in destroyers if isinstance(entity, kind))
             destroyers[kind](entity)
+
+    def _unsubscribe(self, subscription: Subscription) -> None:
+        if not self.inputs.destroy_subscription(subscription):
+            self.destroy_subscription(subscription)

@@ -5,13 +5,10 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.serialization import serialize_message
 from std_msgs.msg import String
 
@@ -20,6 +17,7 @@ from fourdgen_ros.data import bag_metadata
 from fourdgen_ros.data.bag_writer import BagWriter
 from fourdgen_ros.nodes import qos
 from fourdgen_ros.nodes.base import StageNode
+from fourdgen_ros.nodes.inputs import InputNode
 from fourdgen_ros.nodes.recorder_definitions import message_class
 from fourdgen_ros.nodes.recorder_queue import WriteQueue
 from fourdgen_ros.nodes.recorder_recordings import Counts, RecordingError
@@ -39,9 +37,7 @@ OpenWriter = Callable[[Path, Mapping[str, str]], BagWriter]
 
 
 class PythonRecording:
-    """See `Recording`. Subscriptions have a node, an executor and a thread of their own, so that
-    services never wait for images, nor images for services.
-    """
+    """See `Recording`. Services never wait for images, nor images for services: see `InputNode`."""
 
     def __init__(self, owner: StageNode, names: TopicNames, folder: Path, label: str, *,
                  input_depth: int, queue_bytes: int) -> None:
@@ -59,13 +55,7 @@ class PythonRecording:
         self._sources: dict[str, Source] = {}
         self._writer: BagWriter | None = None
         self._queue: WriteQueue | None = None
-        self._node = Node(f'{owner.get_name()}_input', namespace=owner.get_namespace(),
-                          use_global_arguments=False, start_parameter_services=False,
-                          enable_rosout=False)
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self._node)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._spin, name='bag_input', daemon=True)
+        self._node = InputNode(owner)
 
     # --- begin and end ------------------------------------------------------------------------
 
@@ -93,7 +83,6 @@ class PythonRecording:
             raise RecordingError(f'cannot record: no publisher of {self._named(absent)}',
                                  hint='Compare `ros2 topic list` with config/recorder.yaml.')
         self._node.create_timer(DISCOVERY_PERIOD, self._discover)
-        self._thread.start()
         silent = wait_for(lambda: [t for t in self._names.required if t not in self._last],
                           max(0.0, end - time.monotonic()))
         if silent:
@@ -161,22 +150,7 @@ class PythonRecording:
             bag_metadata.set_custom_data(self.folder, custom_data)
 
     def _stop_input(self) -> None:
-        self._closing.set()
-        self._executor.wake()
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
-            self._thread.join()
-        self._executor.shutdown()
         self._node.destroy_node()
-
-    def _spin(self) -> None:
-        while not self._closing.is_set():
-            try:
-                self._executor.spin_once(timeout_sec=0.5)
-            except ExternalShutdownException:
-                return
-            except Exception:
-                self._owner.get_logger().error(
-                    f'unexpected error in a callback:\n{traceback.format_exc()}')
 
     # --- state --------------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ class RoadListener:
                                         'generation takes [s]', low=1.0, high=3600.0)
         node.parameter('tf_timeout', 5.0, 'how long to wait for the pose of the reference camera '
                        'when a future was seen [s]', low=0.0, high=60.0, dynamic=True)
-        self.transforms = Transforms(node, node.group, cache_s=node.value('history'))
+        self.transforms = Transforms(node, cache_s=node.value('history'))
         for kind, topic, callback in (
                 (GeneratedFuture, 'future', self._on_future),
                 (GripperTrajectoryMsg, 'gripper_trajectory', self._on_trajectory),

@@ -71,18 +71,17 @@ class RunWatcher(StageNode):
         self._servers = ServerStates(self)
         self._check = self.create_client(CheckSuccess, 'cell/check_success',
                                          callback_group=self.group)
-        self._transforms = Transforms(self, self.group, cache_s=_HISTORY)
+        self._transforms = Transforms(self, cache_s=_HISTORY)
         for topic, kind, callback in (('future', GeneratedFuture, self._on_future),
                                       ('gripper_trajectory', GripperTrajectoryMsg,
                                        self._on_trajectory),
                                       ('plan', MotionPlan, self._on_plan)):
             self.create_subscription(kind, topic, callback, LATCHED, callback_group=self.group)
         for camera in self._cameras:
-            self.create_subscription(
+            self.inputs.create_subscription(
                 Image, f'{camera}/color/image_raw', functools.partial(self._on_image, camera),
-                _PICTURES, callback_group=self.group)
-        self.create_subscription(JointState, '/joint_states', self._on_joints, SENSOR,
-                                 callback_group=self.group)
+                _PICTURES)
+        self.inputs.create_subscription(JointState, '/joint_states', self._on_joints, SENSOR)
 
     def missing(self) -> list[str]:
         """What a run still waits for: action servers of active nodes, and cameras."""

@@ -50,14 +50,14 @@ class SnapshotNode(StageNode):
                  for c in self._cameras for kind, topic in topics.items()}
         self._names = names
         self._synchroniser = Synchroniser(self._cameras, slop_s=SLOP, topics=names)
-        self._transforms = Transforms(self, self.group)
+        self._transforms = Transforms(self)
         self._joints = Joints(self, robot.finger_joints, lambda: None)
         for (camera, kind), topic in names.items():
             raw = transports.get(kind, 'raw') == 'raw'
             message = CameraInfo if kind == 'info' else Image if raw else CompressedImage
-            self.create_subscription(
+            self.inputs.create_subscription(
                 message, topic, functools.partial(self._on_frame, camera, kind), SENSOR,
-                callback_group=self.group, event_callbacks=qos_events(self, topic))
+                event_callbacks=qos_events(self, topic))
 
     def take(self, timeout: float) -> tuple[list[PosedView], float]:
         """The next view of every camera and the opening of the gripper (m).

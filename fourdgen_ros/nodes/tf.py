@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
-from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from tf2_msgs.msg import TFMessage
 
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.transforms import TransformError, TransformTree
 from fourdgen_ros.nodes import qos
+from fourdgen_ros.nodes.base import StageNode
 from fourdgen_ros.nodes.conversions import (
     header,
     matrix_to_transform,
@@ -31,16 +31,15 @@ Link = tuple[str, str, Array]
 class Transforms:
     """Buffer of the transforms that come in on /tf and /tf_static (remap them at launch)."""
 
-    def __init__(self, node: Node, callback_group: CallbackGroup | None = None, *,
-                 cache_s: float = 10.0) -> None:
+    def __init__(self, node: StageNode, *, cache_s: float = 10.0) -> None:
         """`cache_s` seconds of every moving frame are kept."""
         self._node = node
         self._tree = TransformTree(cache_s)
         self._changed = threading.Condition()
         for topic, profile, static in (('/tf', qos.TF, False), ('/tf_static', qos.TF_STATIC, True)):
-            node.create_subscription(
+            node.inputs.create_subscription(
                 TFMessage, topic, lambda msg, static=static: self._receive(msg, static), profile,
-                callback_group=callback_group, event_callbacks=qos.qos_events(node, topic))
+                event_callbacks=qos.qos_events(node, topic))
 
     def lookup(self, target: str, source: str, stamp_ns: int | None = None, *,
                timeout_s: float = 0.0, max_age_s: float | None = None,

@@ -79,14 +79,13 @@ class TrackerNode(ManagedNode):
         self._history = round(history * 1e9)
         self._futures: OrderedDict[str, GeneratedFuture] = OrderedDict()
         self._openings: deque[tuple[int, float]] = deque()
-        self._transforms = Transforms(self, self.group, cache_s=history)
+        self._transforms = Transforms(self, cache_s=history)
         self._publisher = self.create_publisher(GripperTrajectory, 'gripper_trajectory', LATCHED)
         self.create_subscription(GeneratedFuture, 'future', self._on_future, LATCHED,
                                  callback_group=self.group,
                                  event_callbacks=qos_events(self, 'future'))
-        self.create_subscription(JointState, '/joint_states', self._on_joints,
-                                 SENSOR, callback_group=self.group,
-                                 event_callbacks=qos_events(self, '/joint_states'))
+        self.inputs.create_subscription(JointState, '/joint_states', self._on_joints, SENSOR,
+                                        event_callbacks=qos_events(self, '/joint_states'))
 
     def cleanup(self) -> None:
         """Forget the model, end the tracker's process; a stage that computes runs on unseen."""

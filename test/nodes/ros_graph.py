@@ -15,7 +15,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from fourdgen_ros.nodes.actions import SafeActionClient, call_service, send_goal
-from fourdgen_ros.nodes.base import StageNode, destroy_actions, spin
+from fourdgen_ros.nodes.base import StageNode, destroy_actions
+from fourdgen_ros.nodes.inputs import spin
 
 
 def parameters(**values: Any) -> dict[str, Any]:
@@ -42,7 +43,8 @@ class Graph:
         self._executor = MultiThreadedExecutor(num_threads=20)
         self._nodes: list[Node] = []
         self._executor.add_node(self.client)
-        self._thread = threading.Thread(target=spin, args=(self._executor, self.client))
+        self._thread = threading.Thread(
+            target=spin, args=(self._executor, self.client, self.client.closing))
         self._thread.start()
         self._action_clients: dict[str, SafeActionClient] = {}
 

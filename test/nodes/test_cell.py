@@ -52,7 +52,7 @@ class Process:
              '-p', 'seed:=4', '-p', 'camera_rate:=5.0'])
         self.graph = Graph()
         client = self.graph.client
-        self.transforms = Transforms(client, client.group)
+        self.transforms = Transforms(client)
         self.sync = Synchroniser(CAMERAS, slop_s=0.0)
         self._arrived = threading.Condition()
         self._state: JointState | None = None

@@ -76,9 +76,11 @@ def own_graph(monkeypatch: pytest.MonkeyPatch, reservations: ExitStack) -> Itera
 
 
 def graph_of(graph: Graph, name: str) -> tuple[list[str], list[str]]:
-    """DDS topics that a node publishes and subscribes to."""
+    """DDS topics that a node and its inputs publish and subscribe to."""
     ask = graph.client
-    return tuple([topic for topic, _ in call(name, '/', no_demangle=True)] for call in (
+    known = {n for n, _ in ask.get_node_names_and_namespaces()}
+    return tuple([topic for part in (name, f'_{name}_inputs') if part in known
+                  for topic, _ in call(part, '/', no_demangle=True)] for call in (
         ask.get_publisher_names_and_types_by_node, ask.get_subscriber_names_and_types_by_node))
 
 

@@ -13,6 +13,7 @@ from tf2_msgs.msg import TFMessage
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.transforms import TransformError
 from fourdgen_ros.nodes import qos
+from fourdgen_ros.nodes.base import StageNode
 from fourdgen_ros.nodes.tf import StaticTransformPublisher, TransformPublisher, Transforms
 
 S = 1_000_000_000
@@ -43,7 +44,7 @@ def test_a_new_calibration_replaces_the_old_one(graph):
     transforms.lookup('base', 'table', timeout_s=10.0)
     static.send([('base', 'camera', at(2.0))], 0)
     assert eventually(lambda: transforms.lookup('base', 'camera')[0, 3] == 2.0, 10.0)
-    late = Transforms(graph.add(Node('late')))
+    late = Transforms(graph.add(StageNode('late')))
     assert late.lookup('table', 'camera', timeout_s=10.0)[0, 3] == -1.0
 
 

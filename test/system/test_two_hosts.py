@@ -35,7 +35,10 @@ GENERATOR = HERE + ("""
 from camera_server import Freeze
 from fourdgen_ros.nodes.base import run_node
 from fourdgen_ros.nodes.generator import GeneratorNode
-sys.exit(run_node(lambda: GeneratorNode(Freeze())))
+from ros_graph import parameters
+# the cameras may be found later than the client
+patient = parameters(observation_timeout=60.0)
+sys.exit(run_node(lambda: GeneratorNode(Freeze(), **patient)))
 """)
 INIT = 'import rclpy; rclpy.init(); rclpy.create_node("n"); rclpy.shutdown()'
 IMAGES = 20
