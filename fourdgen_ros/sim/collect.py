@@ -172,6 +172,11 @@ def episode_path(out: Path, seed: int) -> Path:
     return out / f'episode_{seed:06d}.npz'
 
 
+def store(out: Path, seed: int, episode: dict[str, NDArray]) -> None:
+    """Write what `record` returned, whole or not at all."""
+    _write_atomically(episode_path(out, seed), lambda stream: np.savez(stream, **episode))
+
+
 def _write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')
     with open(part, 'wb') as stream:
@@ -196,7 +201,7 @@ def _collect_one(job: tuple[str, int, bool]) -> bool:
     episode = record(_Worker.cell, _Worker.expert, seed, perturb)
     if episode is None:
         return False
-    _write_atomically(episode_path(Path(out), seed), lambda stream: np.savez(stream, **episode))
+    store(Path(out), seed, episode)
     return True
 
 
@@ -224,7 +229,7 @@ def collect(task: str, episodes: int, first_seed: int, out: Path | str, workers:
     out.mkdir(parents=True, exist_ok=True)
     seeds = range(first_seed, first_seed + episodes)
     jobs = [(str(out), s, perturb) for s in seeds if not episode_path(out, s).exists()]
-    _write_meta(out, task, perturb, camera_set)
+    write_meta(out, task, perturb, camera_set)
     now = Progress(episodes - len(jobs), episodes, episodes - len(jobs))
     if jobs:
         for ok in _results(task, camera_set, jobs, workers):
@@ -234,7 +239,8 @@ def collect(task: str, episodes: int, first_seed: int, out: Path | str, workers:
     return now
 
 
-def _write_meta(out: Path, task: str, perturb: bool, camera_set: str) -> None:
+def write_meta(out: Path, task: str, perturb: bool, camera_set: str) -> None:
+    """Say in folder `out` what its episodes are. Raises InputError when it says otherwise."""
     cameras = list(load_task(task).cameras)
     meta = {
         'format': 'fourdgen-episodes-1', 'task': task, 'cameras': cameras,

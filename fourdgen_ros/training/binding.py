@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from diffusers import ConfigMixin
 from torch import nn
 
 from fourdgen_ros.core.errors import InputError
@@ -33,14 +33,14 @@ def bind(folder: Path, codec: nn.Module) -> None:
         mark.write_text(name)
 
 
-def bind_config(folder: Path, model: ConfigMixin) -> None:
-    """Tie the check-points in `folder` to the configuration of their model.
+def bind_config(folder: Path, model: Mapping[str, Any]) -> None:
+    """Tie the check-points in `folder` to the configuration of their model, which JSON can hold.
 
     Raises InputError with what differs when they were trained with another one. Some of it does not
     change the weights' shapes, so that they could be loaded all the same.
     """
     config: dict[str, Any] = json.loads(json.dumps(
-        {key: value for key, value in model.config.items() if not key.startswith('_')}))
+        {key: value for key, value in model.items() if not key.startswith('_')}))
     mark = folder / 'model.json'
     trained = json.loads(mark.read_text(encoding='utf-8')) if mark.is_file() else config
     changed = [key for key in config if config[key] != trained.get(key)]
@@ -51,7 +51,8 @@ def bind_config(folder: Path, model: ConfigMixin) -> None:
             + ', as they were trained with',
             got=', '.join(f'{key} {config[key]}' for key in changed),
             hint='Give the options and the data of the first start (--no-depth: depth; '
-                 '--no-cross-view: cross_view; --data: tasks), or another --out.')
+                 '--no-cross-view: cross_view; --size: height and width; --data: tasks), or '
+                 'another --out.')
     folder.mkdir(parents=True, exist_ok=True)
     if PartialState().is_main_process and not mark.is_file():
         part = folder / 'model.json.part'

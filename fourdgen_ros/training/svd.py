@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ from fourdgen_ros.generator.svd.parts import SvdConfig
 from fourdgen_ros.generator.svd.sampling import noisy_input, sample, time_of
 from fourdgen_ros.generator.svd.unet import MultiViewDenoiser
 from fourdgen_ros.training import svd_losses
-from fourdgen_ros.training.binding import bind
+from fourdgen_ros.training.binding import bind, bind_config
 from fourdgen_ros.training.dataset import ClipBatch, Demonstrations, read_meta, split, task_names
 from fourdgen_ros.training.loop import LoopConfig, train
 from fourdgen_ros.training.resize import fit
@@ -248,6 +248,7 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, svd: str | None = N
         networks, config = start.parts, replace(start.config, tasks=tasks)
     if size is not None:
         config = replace(config, height=size[0], width=size[1])
+    bind_config(out, asdict(config))
     if networks.gripper is None:
         networks.gripper = parts.new_gripper()
     device = PartialState().device

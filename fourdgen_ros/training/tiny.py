@@ -284,8 +284,8 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
     if sensor_faults and not codec.config.depth:
         raise InputError('sensor faults', expected='a codec that sees depth', got='one of RGB',
                          hint='Most of them are faults of depth: leave --sensor-faults out.')
-    bind_config(out / 'codec', codec)
-    bind_config(out / 'dynamics', dynamics)
+    bind_config(out / 'codec', codec.config)
+    bind_config(out / 'dynamics', dynamics.config)
     data = Demonstrations(data_folders, tuple(dynamics.config.tasks), limit=episodes,
                           depth=codec.config.depth)
     log.info('%d episodes', len(data.episodes))

@@ -217,11 +217,11 @@ def test_dynamics_of_another_codec_are_not_carried_on(folder, tmp_path) -> None:
     ({'depth': False}, 'expected depth True, as they were trained with; got depth False')])
 def test_a_run_does_not_go_on_as_another_model(folder, tmp_path, changed, text) -> None:
     minutes = {'codec_minutes': 0.0, 'dynamics_minutes': 0.0}
-    bind_config(tmp_path / 'codec', FrameCodec())
-    bind_config(tmp_path / 'dynamics', LatentDynamics(tasks=(TASK,)))
+    bind_config(tmp_path / 'codec', FrameCodec().config)
+    bind_config(tmp_path / 'dynamics', LatentDynamics(tasks=(TASK,)).config)
     before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
     with pytest.raises(InputError, match=text):
         tiny.train_preset([folder], tmp_path, **minutes, **changed)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
     assert len(before) == 2
-    bind_config(tmp_path / 'codec', FrameCodec())  # the same goes on
+    bind_config(tmp_path / 'codec', FrameCodec().config)  # the same goes on

@@ -134,9 +134,12 @@ def test_a_preset_is_trained_from_svd_and_carried_on(folder, tmp_path, monkeypat
     assert set(measures) == {'vae_pointmap', 'denoiser', 'gripper'}
     made = load_generator(tmp_path / 'out' / 'preset')
     assert (made.config.height, made.config.width) == (32, 48)
+    with pytest.raises(InputError, match='expected height 32, width 48, as they were trained with'):
+        svd.train_preset([folder], tmp_path / 'out', init=tmp_path / 'start', **nothing)
     (tmp_path / 'out' / 'denoiser' / 'codec.sha256').write_text('0')
     with pytest.raises(InputError, match='another one, whose latents'):
-        svd.train_preset([folder], tmp_path / 'out', init=tmp_path / 'start', **nothing)
+        svd.train_preset([folder], tmp_path / 'out', init=tmp_path / 'start', size=(32, 48),
+                         **nothing)
     svd.train_preset([folder], tmp_path / 'other', svd=str(tmp_path / 'start'), size=(48, 64),
                      **nothing)
     assert load_generator(tmp_path / 'other' / 'preset').config.dt == DT
