@@ -78,6 +78,10 @@ class NodeProcesses:
                     f'node {node!r} ended with exit code {process.returncode}; its last lines:\n'
                     f'{self.tail(node)}', hint=f'\nThe whole log: {self._log(node)}')
 
+    def pids(self) -> dict[str, int]:
+        """Process number of each node."""
+        return {node: process.pid for node, process in self._running.items()}
+
     def tail(self, node: str) -> str:
         """Last lines of a node's log."""
         lines = self._log(node).read_text(encoding='utf-8', errors='replace').splitlines()
