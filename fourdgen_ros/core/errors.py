@@ -7,7 +7,8 @@ from __future__ import annotations
 class FourdgenError(Exception):
     """Base of all errors that this package raises on purpose.
 
-    `what` names the input, `expected` and `got` the mismatch, `hint` the next step.
+    `what` names the input, `expected` and `got` the mismatch, `hint` the next step; `problem` is all
+    but the hint.
     """
 
     def __init__(self, what: str, *, expected: str = '', got: str = '', hint: str = '') -> None:
@@ -17,8 +18,8 @@ class FourdgenError(Exception):
             parts.append(f'expected {expected}')
         if got:
             parts.append(f'got {got}')
-        message = '; '.join(parts)
-        super().__init__(f'{message}. {hint}' if hint else message)
+        self.problem = '; '.join(parts)
+        super().__init__(f'{self.problem}. {hint}' if hint else self.problem)
 
 
 class InputError(FourdgenError):

@@ -47,7 +47,7 @@ def camera_model(scan: Scan, topics: TopicMap, camera: CameraTopics,
             K = images.camera_info_to_K(infos[0], height, width, camera.info)
             found.append(judged(camera.info, f'fx {K[0, 0]:.1f}, fy {K[1, 1]:.1f}'))
         except InputError as error:
-            found.append(Finding(camera.info, BAD, str(error), error.hint))
+            found.append(Finding(camera.info, BAD, error.problem, error.hint))
     return CameraModel(camera.name, height, width, depth.unit), K
 
 

@@ -116,13 +116,17 @@ def _records(scan: Scan, topics: TopicMap) -> tuple[list[Finding], Records | Non
         try:
             span = scan.tree.span(topics.base_frame, topics.tcp_frame)
         except FourdgenError as error:
-            found.append(Finding('TCP', BAD, str(error), 'Record /tf of the arm, or give a urdf in '
+            found.append(Finding('TCP', BAD, error.problem, 'Record /tf of the arm, or give a urdf in '
                                                          f'{topics.path}.'))
             return found, None
     color = [np.array(scan.images[c.color].stamps) for c in topics.cameras]
-    streams = [*color, *(np.array(scan.images[c.depth].stamps) for c in topics.cameras),
-               state.arm[0], state.gripper[0], *([] if span is None else [np.array(span)])]
-    times = resample.grid(streams, topics.fps, resample.interval(color[0]) // 2)
+    robot = [state.arm[0], state.gripper[0], *([] if span is None else [np.array(span)])]
+    # The robot is looked up at the stamps of images: those from before it was heard are not taken.
+    begin = max(int(stamps[0]) for stamps in robot)
+    images = [stamps[stamps >= begin] for stamps in (
+        *color, *(np.array(scan.images[c.depth].stamps) for c in topics.cameras))]
+    times = np.empty(0, np.int64) if any(len(stamps) == 0 for stamps in images) else (
+        resample.grid([*images, *robot], topics.fps, resample.interval(color[0]) // 2))
     if span is not None:
         times = times[times <= span[1]]
     found.append(judged('records', f'{len(times)} at {topics.fps} Hz', bad=len(times) < 2,
@@ -182,7 +186,7 @@ def _episode(scan: Scan, topics: TopicMap,
             tcp = kinematics.tcp_path(topics.urdf, topics.base_frame, topics.tcp_frame,
                                       topics.joint_names, joints)
     except FourdgenError as error:
-        found.append(Finding('TCP', BAD, str(error), error.hint))
+        found.append(Finding('TCP', BAD, error.problem, error.hint))
         return None
     poses = []
     for camera, stamps in zip(topics.cameras, taken.T, strict=True):
@@ -192,7 +196,7 @@ def _episode(scan: Scan, topics: TopicMap,
                 scan.tree.lookup(topics.base_frame, frame, int(t))
                 if camera.T_base_camera is None else camera.T_base_camera for t in stamps]))
         except FourdgenError as error:
-            found.append(Finding(f'pose of {camera.name}', BAD, str(error),
+            found.append(Finding(f'pose of {camera.name}', BAD, error.problem,
                                  f'Record /tf_static, or give T_base_camera in {topics.path}.'))
             return None
         moved = float(np.abs(poses[-1] - poses[-1][0]).max())

@@ -204,6 +204,22 @@ def test_lost_images_refuse_the_episode(tmp_path: Path) -> None:
     assert any(LEFT in p and 'Nothing within max_age 0.1 s' in p for p in found)
 
 
+@pytest.mark.parametrize('topic', ['/tf', '/joint_states'])
+@pytest.mark.parametrize('begin', [0.03, 0.08])
+def test_a_robot_that_is_heard_after_the_first_image_costs_that_image(
+        tmp_path: Path, topic: str, begin: float) -> None:
+    def late(of: str, index: int, stamp: int, message) -> list:
+        heard = of != topic or stamp >= START + begin * NS
+        return [(of, stamp + 3_000_000, message)] if heard else []
+
+    what = Recording(seconds=1.0, edit=late)
+    assert problems(tmp_path, what) == []
+    topics = load_map(tmp_path / 'map.yaml')
+    with open_bag(tmp_path / 'bag') as bag:
+        episode = examine(scan(bag, topics), topics).records.episode
+    assert episode.stamps[0].tolist() == [START + NS // 10, START + NS // 10 + 10**6]
+
+
 def test_an_arm_that_stands_still_is_bad(tmp_path: Path) -> None:
     def still(topic: str, index: int, stamp: int, message) -> list:
         if topic == '/tf':
