@@ -7,8 +7,8 @@ from __future__ import annotations
 class FourdgenError(Exception):
     """Base of all errors that this package raises on purpose.
 
-    `what` names the input, `expected` and `got` the mismatch, `hint` the next step; `problem` is all
-    but the hint.
+    `what` names the input, `expected` and `got` the mismatch, `hint` the next step; `problem` is
+    all but the hint.
     """
 
     def __init__(self, what: str, *, expected: str = '', got: str = '', hint: str = '') -> None:

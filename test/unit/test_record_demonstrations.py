@@ -11,11 +11,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'scripts'))
 
-from record_demonstrations import NotedCell  # noqa: E402
+from record_demonstrations import NotedCell
 
-from fourdgen_ros.sim.cell import Cell  # noqa: E402
-from fourdgen_ros.sim.collect import record  # noqa: E402
-from fourdgen_ros.sim.expert import Expert  # noqa: E402
+from fourdgen_ros.sim.cell import Cell
+from fourdgen_ros.sim.collect import record
+from fourdgen_ros.sim.expert import Expert
 
 TASK = 'PlaceAppleFromBowlIntoBin'
 
