@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_batch(parser, '0:10')
     parser.add_argument('--rollouts', type=options.seed_range, default=(), metavar='A:B',
                         help='with --out: seeds of the closed loop (none)')
+    parser.add_argument('--steps', type=options.positive,
+                        help='without --out: denoising steps (the generator\'s own number)')
     parser.add_argument('--tracker', type=Path, metavar='FILE',
                         help='without --out: parameter file of the node `tracker`, to measure '
                              'FoundationPose (the embedded tracker)')
@@ -50,6 +52,9 @@ def run(args: argparse.Namespace) -> int:
         if args.tracker is not None:
             raise InputError('--tracker', expected='--json F for its report', got='--out',
                              hint='The table of --out is that of the embedded tracker.')
+        if args.steps is not None:
+            raise InputError('--steps', expected='--json F for its report', got='--out',
+                             hint='The table of --out is that of the generators\' own steps.')
         if args.fault is not None:
             raise InputError('--fault', expected='--json F for its report', got='--out',
                              hint='The table of --out is that of faultless cameras.')
@@ -92,7 +97,7 @@ def _single(args: argparse.Namespace) -> int:
         line = bar.add_task(f'evaluate {generator}', total=len(args.seeds), note='')
         report = evaluate(task, generator, args.seeds, Batch(args.workers, args.ray, args.json),
                           camera_set=args.cameras, tracker=args.tracker,
-                          fault=options.parse_fault(args.fault),
+                          fault=options.parse_fault(args.fault), steps=args.steps,
                           on_result=lambda row: bar.update(line, advance=1))
     if args.json is not None:
         options.write_json(args.json, report | {'command': ['fourdgen', *sys.argv[1:]]})

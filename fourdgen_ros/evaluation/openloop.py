@@ -46,10 +46,13 @@ class Truth:
 
 
 class OpenLoop:
-    """Compares futures of `generator` with the truth on expert episodes of a task."""
+    """Compares futures of `generator`, made in `steps` of denoising (None: its own number), with
+    the truth on expert episodes of a task."""
 
-    def __init__(self, cell: Cell, generator: Generator, tracker: Tracker) -> None:
+    def __init__(self, cell: Cell, generator: Generator, tracker: Tracker,
+                 steps: int | None = None) -> None:
         self._cell, self._generator, self._tracker = cell, generator, tracker
+        self._steps = steps
         self._copy = Cell(cell.task)
         self._state = cell.state()
         self._oracle: OracleGenerator | None = None
@@ -89,7 +92,8 @@ class OpenLoop:
         row: dict[str, object] = {'seed': seed, 'start_s': round(cell.time, 3),
                                   'stage': cell.stage()}
         begin = time.perf_counter()
-        future = self._generator.generate(observation, task=cell.task, seed=seed)
+        future = self._generator.generate(observation, task=cell.task, seed=seed,
+                                          steps=self._steps)
         row['generate_s'] = time.perf_counter() - begin
         truth = self._truth(future)
         row |= agreement(truth.future, self._T_ref_cameras, 'true_')
@@ -168,21 +172,23 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _build(task: str, generator: str, camera_set: str, tracker: Path | None,
-           fault: Fault | None) -> Callable[[int], dict]:
+           fault: Fault | None, steps: int | None) -> Callable[[int], dict]:
     limit_threads(generator)
     cell = build_cell(task, camera_set, fault)
     imagine = load_generator(generator, cell.state)
-    loop = OpenLoop(cell, imagine, build_tracker(cell, imagine, tracker))
+    loop = OpenLoop(cell, imagine, build_tracker(cell, imagine, tracker), steps)
     return lambda seed: {'seed': seed, 'starts': loop.run(seed)}
 
 
 def evaluate(task: str, generator: str, seeds: Iterable[int], batch: Batch | None = None, *,
              camera_set: str = FIXED, tracker: Path | None = None, fault: Fault | None = None,
+             steps: int | None = None,
              on_result: Callable[[dict], None] = lambda row: None) -> dict:
     """Futures of a generator on expert episodes of all seeds, see `Batch`.
 
     `tracker` is a parameter file of the node `tracker`, None for the embedded one. With `fault` all
-    observations have it, and the truth does not. Raises InputError for a fault that the generator
+    observations have it, and the truth does not. `steps` of denoising; None: the generator's own
+    number. Raises InputError for a fault that the generator
     cannot have.
 
     `tcp_mm` and the like: tracked generated futures against the truth; `true_...`: the same measure
@@ -196,13 +202,16 @@ def evaluate(task: str, generator: str, seeds: Iterable[int], batch: Batch | Non
         require_sight(generator, fault)
         what['fault'] = str(fault)
 
+    if steps is not None:
+        what['steps'] = steps
+
     def report(rows: list[dict]) -> dict:
         starts = [start for row in rows for start in row['starts']]
         return {'n': len(starts), **what, 'measures': summarise(starts), 'versions': versions(),
                 'futures': starts}
 
     batch = Batch() if batch is None else batch
-    return batch.run(_build, (task, generator, camera_set, tracker, fault), seeds,
+    return batch.run(_build, (task, generator, camera_set, tracker, fault, steps), seeds,
                      {'evaluate': what}, report, on_result)
 
 

@@ -120,6 +120,22 @@ def test_the_truth_has_no_fault(fault: Fault) -> None:
     assert faulty['tcp_mm'] != pytest.approx(clean['tcp_mm'], abs=0.1)
 
 
+@pytest.mark.parametrize('steps', [None, 2])
+def test_futures_are_made_in_the_steps_that_are_asked_for(steps: int | None) -> None:
+    asked = []
+
+    class Noted(StillGenerator):
+        def generate(self, observation, *, task, seed, steps=None):
+            asked.append(steps)
+            return super().generate(observation, task=task, seed=seed, steps=steps)
+
+    cell = Cell(TASK)
+    generator = Noted(cell.state, 1)
+    OpenLoop(cell, generator, build_tracker(cell, generator), steps)._measure(
+        2, cell.state(), cell.observe(480, 640))
+    assert asked == [steps]
+
+
 def test_reports_of_different_faults_are_not_mixed() -> None:
     plain, noisy = (RolloutSpec(TASK, 'oracle', fault=f) for f in
                     (None, Fault('hand_eye_shift', 5.0)))
