@@ -146,7 +146,7 @@ def make_client() -> Any:
             self._triggers = {name: self.create_client(Trigger, f'execution/{name}',
                                                        callback_group=self.group)
                               for name in ('stop', 'reset_fault')}
-            self.inputs.create_subscription(JointState, '/joint_states', self._on_joints, SENSOR)
+            self.inputs.subscribe(JointState, '/joint_states', self._on_joints, SENSOR)
 
         def _on_joints(self, message: JointState) -> None:
             state = conversions.joint_state_to_dict(message)

@@ -107,7 +107,7 @@ def endpoints(classes: Mapping[str, type[StageNode]]) -> dict[str, str]:
                 executor.add_node(nodes[name])
                 if thread is None:
                     thread = threading.Thread(
-                        target=spin, args=(executor, nodes[name], nodes[name].closing))
+                        target=spin, args=(executor.spin, nodes[name], nodes[name].closing))
                     thread.start()
             for node in nodes.values():
                 node.start()

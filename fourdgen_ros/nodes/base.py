@@ -187,7 +187,8 @@ def spinning(factory: Callable[[], N], args: Sequence[str] | None = None) -> Ite
         node = factory()
         executor = MultiThreadedExecutor(num_threads=EXECUTOR_THREADS)
         executor.add_node(node)
-        thread = threading.Thread(target=spin, args=(executor, node, node.closing), daemon=True)
+        thread = threading.Thread(
+            target=spin, args=(executor.spin, node, node.closing), daemon=True)
         thread.start()
         try:
             node.start()

@@ -118,7 +118,7 @@ class ExecutionNode(ManagedNode):
         self._joints = Joints(self, self._robot.joints,
                               lambda: watchdog.joint_states(time.monotonic_ns()))
         self._publisher = self.create_publisher(MotionPlanMsg, 'plan', LATCHED)
-        self.inputs.create_subscription(
+        self.inputs.subscribe(
             Empty, 'heartbeat', lambda _: watchdog.heartbeat(time.monotonic_ns()), SENSOR,
             event_callbacks=qos_events(self, 'heartbeat'))
 

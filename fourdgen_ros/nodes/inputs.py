@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import threading
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import rclpy
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.exceptions import InvalidHandle
-from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.subscription import Subscription
@@ -32,33 +34,42 @@ class InputNode(Node):
                          parameter_overrides=[
                              Parameter('start_type_description_service', value=False)])
         self._owner = owner
-        self.closing = threading.Event()
+        # rclpy leaves a group that excludes others occupied when it fails to take a message
+        self.group = ReentrantCallbackGroup()
+        self._closing = threading.Event()
+        self._wake_up = self.create_guard_condition(lambda: None, self.group)
         self._executor = SingleThreadedExecutor(context=owner.context)
         self._executor.add_node(self)
         self._thread = threading.Thread(
-            target=spin, args=(self._executor, owner, self.closing), name='inputs', daemon=True)
+            target=spin, args=(self._executor.spin_once, owner, self._closing), name='inputs',
+            daemon=True)
         self._thread.start()
 
-    def create_subscription(self, msg_type: Any, topic: str, *args: Any,
-                            **options: Any) -> Subscription:
-        """See `rclpy.node.Node`; `topic` is resolved and remapped as the owner's topics are."""
-        return super().create_subscription(
+    def subscribe(self, msg_type: Any, topic: str, *args: Any, **options: Any) -> Subscription:
+        """As `create_subscription`; `topic` is resolved and remapped as the owner's topics are."""
+        return self.create_subscription(
             msg_type, self._owner.resolve_topic_name(topic), *args, **options)
 
+    def create_subscription(self, *args: Any, **options: Any) -> Subscription:
+        """See `rclpy.node.Node`; a topic is taken as it is, without remapping."""
+        return super().create_subscription(*args, **{'callback_group': self.group} | options)
+
     def destroy_node(self) -> None:
-        """End the thread, then the subscriptions."""
-        self.closing.set()
-        self._executor.shutdown(timeout_sec=2.0)
+        """End the thread, after the callback that runs, then the subscriptions."""
+        self._closing.set()
+        self._wake_up.trigger()
         if self._thread is not threading.current_thread():
-            self._thread.join(timeout=2.0)
+            self._thread.join()
+        self._executor.shutdown(timeout_sec=0.0)
         super().destroy_node()
 
 
-def spin(executor: Executor, node: Node, closing: threading.Event) -> None:
-    """Spin until the executor is shut down; an error in one callback never ends the node."""
-    while rclpy.ok(context=executor.context) and not closing.is_set():
+def spin(work: Callable[[], None], node: Node, closing: threading.Event) -> None:
+    """Call `spin` or `spin_once` of an executor while ROS is up and `closing` is not set; an error
+    in one callback never ends the node."""
+    while rclpy.ok(context=node.context) and not closing.is_set():
         try:
-            executor.spin()
+            work()
         except ExternalShutdownException:
             return
         except InvalidHandle as error:

@@ -29,7 +29,7 @@ class Joints:
         self._watched, self._on_watched = frozenset(watched), on_watched
         self._lock = threading.Lock()
         self._positions: dict[str, tuple[float, float]] = {}
-        node.inputs.create_subscription(JointState, TOPIC, self._on_message, SENSOR,
+        node.inputs.subscribe(JointState, TOPIC, self._on_message, SENSOR,
                                         event_callbacks=qos_events(node, TOPIC))
 
     def _on_message(self, message: JointState) -> None:

@@ -82,7 +82,7 @@ class PythonRecording:
         if absent:
             raise RecordingError(f'cannot record: no publisher of {self._named(absent)}',
                                  hint='Compare `ros2 topic list` with config/recorder.yaml.')
-        self._node.create_timer(DISCOVERY_PERIOD, self._discover)
+        self._node.create_timer(DISCOVERY_PERIOD, self._discover, callback_group=self._node.group)
         silent = wait_for(lambda: [t for t in self._names.required if t not in self._last],
                           max(0.0, end - time.monotonic()))
         if silent:

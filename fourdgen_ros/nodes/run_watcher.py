@@ -78,10 +78,10 @@ class RunWatcher(StageNode):
                                       ('plan', MotionPlan, self._on_plan)):
             self.create_subscription(kind, topic, callback, LATCHED, callback_group=self.group)
         for camera in self._cameras:
-            self.inputs.create_subscription(
+            self.inputs.subscribe(
                 Image, f'{camera}/color/image_raw', functools.partial(self._on_image, camera),
                 _PICTURES)
-        self.inputs.create_subscription(JointState, '/joint_states', self._on_joints, SENSOR)
+        self.inputs.subscribe(JointState, '/joint_states', self._on_joints, SENSOR)
 
     def missing(self) -> list[str]:
         """What a run still waits for: action servers of active nodes, and cameras."""

@@ -37,7 +37,7 @@ class Transforms:
         self._tree = TransformTree(cache_s)
         self._changed = threading.Condition()
         for topic, profile, static in (('/tf', qos.TF, False), ('/tf_static', qos.TF_STATIC, True)):
-            node.inputs.create_subscription(
+            node.inputs.subscribe(
                 TFMessage, topic, lambda msg, static=static: self._receive(msg, static), profile,
                 event_callbacks=qos.qos_events(node, topic))
 

@@ -84,7 +84,7 @@ class TrackerNode(ManagedNode):
         self.create_subscription(GeneratedFuture, 'future', self._on_future, LATCHED,
                                  callback_group=self.group,
                                  event_callbacks=qos_events(self, 'future'))
-        self.inputs.create_subscription(JointState, '/joint_states', self._on_joints, SENSOR,
+        self.inputs.subscribe(JointState, '/joint_states', self._on_joints, SENSOR,
                                         event_callbacks=qos_events(self, '/joint_states'))
 
     def cleanup(self) -> None:

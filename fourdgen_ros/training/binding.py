@@ -37,12 +37,14 @@ def bind_config(folder: Path, model: Mapping[str, Any]) -> None:
     """Tie the check-points in `folder` to the configuration of their model, which JSON can hold.
 
     Raises InputError with what differs when they were trained with another one. Some of it does not
-    change the weights' shapes, so that they could be loaded all the same.
+    change the weights' shapes, so that they could be loaded all the same. While there are none yet,
+    it may be another one than at the last start.
     """
     config: dict[str, Any] = json.loads(json.dumps(
         {key: value for key, value in model.items() if not key.startswith('_')}))
     mark = folder / 'model.json'
-    trained = json.loads(mark.read_text(encoding='utf-8')) if mark.is_file() else config
+    begun = mark.is_file() and next(folder.rglob('last.pt'), None) is not None
+    trained = json.loads(mark.read_text(encoding='utf-8')) if begun else config
     changed = [key for key in config if config[key] != trained.get(key)]
     if changed:
         raise InputError(
@@ -54,7 +56,7 @@ def bind_config(folder: Path, model: Mapping[str, Any]) -> None:
                  '--no-cross-view: cross_view; --size: height and width; --data: tasks), or '
                  'another --out.')
     folder.mkdir(parents=True, exist_ok=True)
-    if PartialState().is_main_process and not mark.is_file():
+    if PartialState().is_main_process and not begun:
         part = folder / 'model.json.part'
         part.write_text(json.dumps(config, indent=2) + '\n', encoding='utf-8')
         part.replace(mark)  # whole at once: other processes read it

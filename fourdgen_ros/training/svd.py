@@ -248,7 +248,6 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, svd: str | None = N
         networks, config = start.parts, replace(start.config, tasks=tasks)
     if size is not None:
         config = replace(config, height=size[0], width=size[1])
-    bind_config(out, asdict(config))
     if networks.gripper is None:
         networks.gripper = parts.new_gripper()
     device = PartialState().device
@@ -262,6 +261,7 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, svd: str | None = N
     near = max(1, round(config.dt * data.rate))
     stride = data.stride(config.dt) if denoiser_minutes > 0 else near
     clips = Clips(data, config, stride, device)
+    bind_config(out, asdict(config))
 
     def stage(name: str, minutes: float, rate: float) -> LoopConfig:
         return LoopConfig(out / name, steps=1_000_000, minutes=minutes, learning_rate=rate,

@@ -44,7 +44,7 @@ class Graph:
         self._nodes: list[Node] = []
         self._executor.add_node(self.client)
         self._thread = threading.Thread(
-            target=spin, args=(self._executor, self.client, self.client.closing))
+            target=spin, args=(self._executor.spin, self.client, self.client.closing))
         self._thread.start()
         self._action_clients: dict[str, SafeActionClient] = {}
 

@@ -219,9 +219,11 @@ def test_a_run_does_not_go_on_as_another_model(folder, tmp_path, changed, text) 
     minutes = {'codec_minutes': 0.0, 'dynamics_minutes': 0.0}
     bind_config(tmp_path / 'codec', FrameCodec().config)
     bind_config(tmp_path / 'dynamics', LatentDynamics(tasks=(TASK,)).config)
+    for stage in ('codec', 'dynamics'):
+        (tmp_path / stage / 'last.pt').touch()
     before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
     with pytest.raises(InputError, match=text):
         tiny.train_preset([folder], tmp_path, **minutes, **changed)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
-    assert len(before) == 2
+    assert len(before) == 4
     bind_config(tmp_path / 'codec', FrameCodec().config)  # the same goes on

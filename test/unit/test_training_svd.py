@@ -17,6 +17,7 @@ from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.generator.load import load_generator
 from fourdgen_ros.generator.svd import pointmaps
 from fourdgen_ros.training import svd, svd_losses
+from fourdgen_ros.training.binding import bind_config
 from fourdgen_ros.training.dataset import Demonstrations
 from fourdgen_ros.training.loop import LoopConfig
 from fourdgen_ros.training.resize import fit
@@ -129,11 +130,16 @@ def test_a_preset_is_trained_from_svd_and_carried_on(folder, tmp_path, monkeypat
     nothing = dict(vae_minutes=0.0, denoiser_minutes=0.0, gripper_minutes=0.0)
     with pytest.raises(InputError, match='--svd.*--init'):
         svd.train_preset([folder], tmp_path / 'out', **nothing)
+    with pytest.raises(InputError):
+        svd.train_preset([folder], tmp_path / 'out', init=tmp_path / 'start', size=(33, 48),
+                         **nothing)
+    bind_config(tmp_path / 'out', {'height': 40})  # as of a start that ended before its first step
     measures = svd.train_preset([folder], tmp_path / 'out', init=tmp_path / 'start', size=(32, 48),
                                 checkpointing=True, **nothing)
     assert set(measures) == {'vae_pointmap', 'denoiser', 'gripper'}
     made = load_generator(tmp_path / 'out' / 'preset')
     assert (made.config.height, made.config.width) == (32, 48)
+    (tmp_path / 'out' / 'gripper' / 'last.pt').touch()
     with pytest.raises(InputError, match='expected height 32, width 48, as they were trained with'):
         svd.train_preset([folder], tmp_path / 'out', init=tmp_path / 'start', **nothing)
     (tmp_path / 'out' / 'denoiser' / 'codec.sha256').write_text('0')
