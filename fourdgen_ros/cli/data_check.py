@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from fourdgen_ros.data.bag_job import check
@@ -42,19 +43,19 @@ def run(args: argparse.Namespace) -> int:
     load_map(args.map)
     console, reports = Console(), []
     for bag in args.bags:
-        with console.status(f'reading {bag}'):
+        with console.status(f'reading {escape(str(bag))}'):
             report = check(bag, args.map)
         reports.append(report)
         shown = [f for f in report.findings if args.all or f.verdict != 'ok']
         table = Table('what', 'verdict', 'found', box=None, pad_edge=False)
         for f in shown:
             style = STYLES[f.verdict]
-            table.add_row(f.what, f'[{style}]{f.verdict}[/{style}]',
-                          f.found if not f.next else f'{f.found}\n-> {f.next}')
+            found = f.found if not f.next else f'{f.found}\n-> {f.next}'
+            table.add_row(escape(f.what), f'[{style}]{f.verdict}[/{style}]', escape(found))
         verdict = 'bad' if report.bad else 'good'
         records = '' if report.records is None else f', {len(report.records.episode)} records'
-        console.print(f'{bag}: [{STYLES["bad" if report.bad else "ok"]}]{verdict}[/]{records}',
-                      highlight=False)
+        style = STYLES['bad' if report.bad else 'ok']
+        console.print(f'{escape(str(bag))}: [{style}]{verdict}[/]{records}', highlight=False)
         if shown:
             console.print(table)
     options.write_json(args.json, {'bags': [

@@ -55,10 +55,10 @@ def convert_jobs(args: argparse.Namespace, jobs: Sequence[Job]) -> int:
     for outcome in outcomes:
         if outcome.episode is None:
             console.print(f'left out {outcome.source}: {outcome.reason}', style='yellow',
-                          highlight=False)
+                          highlight=False, markup=False)
     good = [o.episode for o in outcomes if o.episode is not None]
     console.print(f'{len(good)} of {len(outcomes)} recordings, {sum(e.length for e in good)} '
-                  f'records in {args.out}', highlight=False)
+                  f'records in {args.out}', highlight=False, markup=False)
     options.write_json(args.json, {'out': str(args.out), 'recordings': [
         {'source': str(o.source), 'records': 0 if o.episode is None else o.episode.length,
          'reason': o.reason} for o in outcomes]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -89,13 +90,20 @@ def _place(root: Path, episode: Staged, index: int, first: int, task: int) -> di
         if feature['dtype'] == 'video':
             video = root / layout.VIDEO.format(video_key=key, **where)
             video.parent.mkdir(parents=True, exist_ok=True)
-            os.link(episode.folder / video_name(key.removeprefix('observation.images.')), video)
+            _link(episode.folder / video_name(key.removeprefix('observation.images.')), video)
             row |= {f'videos/{key}/chunk_index': chunk, f'videos/{key}/file_index': file,
                     f'videos/{key}/from_timestamp': 0.0,
                     f'videos/{key}/to_timestamp': episode.length / episode.fps}
     for key, stats in episode.stats.items():
         row |= {f'stats/{key}/{name}': value.tolist() for name, value in stats.items()}
     return row
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # FAT, and some network disks, have no hard links
+        shutil.copyfile(source, target)
 
 
 def _write_episodes(root: Path, rows: list[dict[str, Any]]) -> None:

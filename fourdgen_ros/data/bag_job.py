@@ -8,8 +8,8 @@ from pathlib import Path
 
 from fourdgen_ros.core.errors import FourdgenError
 from fourdgen_ros.data.bags import open_bag
-from fourdgen_ros.data.convert import file_state
-from fourdgen_ros.data.findings import BAD, Finding
+from fourdgen_ros.data.convert import file_state, refusal
+from fourdgen_ros.data.findings import Finding
 from fourdgen_ros.data.mapping import load_map
 from fourdgen_ros.data.records import Examination, examine, pictures
 from fourdgen_ros.data.scan import scan
@@ -44,5 +44,4 @@ def check(source: Path, map: Path) -> Examination:
         with open_bag(source) as bag:
             return examine(scan(bag, topics), topics)
     except FourdgenError as error:
-        return Examination(str(source), [Finding(error.what, BAD, error.got or str(error),
-                                                 error.hint)], None)
+        return Examination(str(source), [refusal(error)], None)

@@ -16,9 +16,6 @@ import yaml
 
 from fourdgen_ros.core.errors import InputError, MissingDependencyError, how_to_install
 
-REPAIR = ('A recorder that was killed leaves such bags: try `fourdgen recover`, or `ros2 bag '
-          'reindex`.')
-
 
 class Bag:
     """An open bag: its topics, what the recorder noted about it, and its messages."""
@@ -60,6 +57,7 @@ def open_bag(path: Path) -> Iterator[Bag]:
     """
     try:
         from rosbags.highlevel import AnyReader
+        from rosbags.rosbag2 import Reader
         from rosbags.typesys import Stores, get_typestore
     except ImportError as error:
         raise MissingDependencyError(
@@ -69,7 +67,10 @@ def open_bag(path: Path) -> Iterator[Bag]:
     with _readable(path):
         # Bags of Humble and older do not define their messages.
         reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
-        reader.open()
+        # It takes every name that ends in .bag for a file of ROS 1.
+        reader.is2, reader.readers = True, [Reader(path)]
+        with _defined(path):
+            reader.open()
     try:
         yield Bag(path, reader)
     finally:
@@ -86,13 +87,16 @@ def _check_folder(path: Path) -> None:
         return
     metadata = path / 'metadata.yaml'
     if not metadata.is_file():
-        raise InputError(f'bag {path}', expected='metadata.yaml in it', got='none', hint=REPAIR)
+        raise InputError(f'bag {path}', expected='metadata.yaml in it', got='none',
+                         hint=_repair(path))
     try:
         files = yaml.safe_load(metadata.read_text())['rosbag2_bagfile_information'][
             'relative_file_paths']
+        if not isinstance(files, list):
+            raise TypeError(f'{files!r} is no list')
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
         raise InputError(f'bag metadata {metadata}', expected='relative_file_paths of rosbag2',
-                         got=f'{type(error).__name__}: {error}', hint=REPAIR) from error
+                         got=f'{type(error).__name__}: {error}', hint=_repair(path)) from error
     for name in files:
         parts = PurePosixPath(str(name))
         if parts.is_absolute() or '..' in parts.parts:
@@ -109,4 +113,27 @@ def _readable(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # what a damaged file makes of sqlite, zstd, lz4 or YAML
         raise InputError(f'bag {path}', expected='a whole rosbag2', got=str(error) or repr(error),
-                         hint=REPAIR) from error
+                         hint=_repair(path)) from error
+
+
+@contextmanager
+def _defined(path: Path) -> Iterator[None]:
+    """What rosbags raises for definitions in no language that it knows, as an InputError."""
+    try:
+        yield
+    except KeyError as error:
+        raise InputError(
+            f'bag {path}', expected='definitions of messages in .msg or IDL',
+            got=f'a topic with one of encoding {error}',
+            hint='The recorder did not find the definition, as for feedback of actions. Write a '
+                 'bag without that topic: `ros2 bag convert` with only the topics of the map '
+                 'under `topics` of its output.') from error
+
+
+def _repair(path: Path) -> str:
+    """The next step with a damaged bag."""
+    if path.is_dir() and any(path.glob('*.mcap')):
+        how = 'try `fourdgen recover`, or `ros2 bag reindex`.'
+    else:
+        how = 'try `ros2 bag reindex` on the folder.'
+    return f'A recorder that was killed leaves such bags: {how}'

@@ -4,8 +4,9 @@
 The layout is that of `fourdgen collect` (fourdgen-episodes-1): meta.json and episode_%06d.npz with
 rgb (T, V, H, W, 3) uint8 by area mean; depth (T, V, H, W) uint16 in 0.1 mm by nearest, 0 invalid;
 gripper (T, V, H, W) bool; tcp (T, 4, 4) in the base frame; opening (T,) m; joints (T, J);
-K (V, 3, 3); T_base_camera (V, 4, 4); times (T,) s; success; and stamps (T, V) ns. Beside them stands
-checksums.sha256, which `sha256sum -c` checks too.
+K (V, 3, 3); T_base_camera (V, 4, 4); times (T,) s; success; and stamps (T, V) ns. Beside them
+stands checksums.sha256, which `sha256sum -c` checks too. meta.json also has the state of the data
+set, so that episodes of an older one are not taken for those of a newer.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ from fourdgen_ros.core import se3
 from fourdgen_ros.core.camera import resize_color, resize_intrinsics, resize_nearest
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.images import metres
+from fourdgen_ros.data.convert import files
 from fourdgen_ros.data.dataset import Dataset
 from fourdgen_ros.data.episode import COLOUR, DEPTH, Episode
 from fourdgen_ros.data.masks import GripperShape, visible
 
 FORMAT, DEPTH_UNIT = 'fourdgen-episodes-1', 1e-4
 SUMS, META = 'checksums.sha256', 'meta.json'
+_STATE = 'source_state'  # key of META
 _STILL = 1e-3  # m or rad that a fixed camera may move by
 
 
@@ -53,14 +56,14 @@ def build(root: Path, out: Path, shape: Shape, gripper: Callable[[], GripperShap
     Episodes that are there with the right checksum are kept. `gripper` makes the shape for masks of
     data sets without recorded ones. `done(finished, total)` tells the progress. Raises InputError
     when the rate does not divide that of the data set, it has several tasks and none is chosen, a
-    camera moves, or `out` holds something else.
+    camera moves, or `out` holds something else or what was made before the data set changed.
     """
     data = Dataset(root)
     if data.fps % shape.rate:
         raise InputError('--rate', expected=f'a divisor of {data.fps} Hz, the rate of {root}',
                          got=str(shape.rate))
     tasks = list(dict.fromkeys(_task(row) for row in data.rows))
-    if task is None and len(tasks) > 1 or task not in (None, *tasks):
+    if (task is None and len(tasks) > 1) or task not in (None, *tasks):
         raise InputError('--task', expected=f'one of {tasks}', got=str(task),
                          hint='A cache holds one task: make one for each.')
     task = tasks[0] if task is None else task
@@ -99,6 +102,13 @@ def checksum(path: Path) -> str:
     """SHA-256 of a file in hexadecimal."""
     with open(path, 'rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def source_state(root: Path) -> str:
+    """Digest in hexadecimal of the names, sizes and times of all files of a data set."""
+    state = [[str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns]
+             for part in ('meta', 'data', 'videos') for p in files(root / part)]
+    return hashlib.sha256(json.dumps(state).encode()).hexdigest()
 
 
 def episode_arrays(data: Dataset, index: int, shape: Shape,
@@ -165,13 +175,20 @@ def _write_meta(out: Path, data: Dataset, task: str, shape: Shape) -> None:
             'reference': data.cameras[0].name, 'height': shape.height, 'width': shape.width,
             'rate_hz': float(shape.rate), 'depth_unit_m': DEPTH_UNIT,
             'source': str(data.root.resolve())}
-    file = out / META
+    file, state = out / META, {_STATE: source_state(data.root)}
     if file.is_file():
         stored = json.loads(file.read_text(encoding='utf-8'))
+        stored_state = {_STATE: stored.pop(_STATE, None)}
         if stored != meta:
             raise InputError(f'cache {out}', expected=str(meta), got=str(stored),
                              hint='Write into another folder.')
+        if stored_state != state:
+            raise InputError(f'cache {out}', expected=f'one of data set {data.root} as it is now',
+                             got='one made before it changed' if stored_state[_STATE]
+                             else 'one that does not say of which state',
+                             hint='Write into another folder, or delete this one first.')
     else:
+        meta |= state
         text = json.dumps(meta, indent=2, ensure_ascii=False) + '\n'
         _write_atomically(file, text.encode())
 

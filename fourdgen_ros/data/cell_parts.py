@@ -19,7 +19,7 @@ MOTION = 0.01  # m that the TCP must travel
 _GRIPPER_SLACK = 0.003  # m that the opening may leave its range
 _GRIPPER_MOVES = 0.002  # m
 _COVERAGE = (0.05, 0.4)  # share of valid depth: below is bad, below is worth a look
-_STATE_GAP = 0.25  # s between joint states
+STATE_GAP = 0.25  # s between joint states, or transforms of a moving link
 
 
 def camera_model(scan: Scan, topics: TopicMap, camera: CameraTopics,
@@ -27,6 +27,10 @@ def camera_model(scan: Scan, topics: TopicMap, camera: CameraTopics,
     """Model of a camera and its K (3, 3); K is None when a bad line says why."""
     color, depth = scan.images[camera.color], scan.images[camera.depth]
     height, width = color.size
+    if height % 2 or width % 2:
+        found.append(Finding(camera.color, BAD, f'{width}x{height}, videos need even sizes',
+                             'Record at another resolution, or crop colour, depth and camera_info '
+                             'by a pixel.'))
     if depth.size != color.size:
         found.append(Finding(camera.depth, BAD, f'{depth.size[1]}x{depth.size[0]}, colour '
                              f'{width}x{height}', 'Take the depth that is aligned to colour.'))
@@ -37,7 +41,8 @@ def camera_model(scan: Scan, topics: TopicMap, camera: CameraTopics,
     share = float(np.mean(depth.coverage))
     found.append(judged(camera.depth, f'{100 * share:.0f} % of pixels valid',
                         bad=share < _COVERAGE[0], warning=share < _COVERAGE[1],
-                        next='Look at exposure, distance and emitter of the camera.'))
+                        next='Look at exposure, distance and emitter of the camera. Pixels from 0 '
+                             'to 6.55 m count: 16UC1 is in mm, 32FC1 is in metres (REP 118).'))
     infos, K = scan.infos[camera.info], None
     if len(infos) != 1:
         found.append(Finding(camera.info, BAD, f'{len(infos)} different calibrations',
@@ -45,7 +50,11 @@ def camera_model(scan: Scan, topics: TopicMap, camera: CameraTopics,
     else:
         try:
             K = images.camera_info_to_K(infos[0], height, width, camera.info)
-            found.append(judged(camera.info, f'fx {K[0, 0]:.1f}, fy {K[1, 1]:.1f}'))
+            distorted = bool(np.any(infos[0].d))
+            found.append(judged(
+                camera.info, f'fx {K[0, 0]:.1f}, fy {K[1, 1]:.1f}'
+                + (', distortion is not 0' if distorted else ''), warning=distorted,
+                next='If images are not rectified: K is used, distortion is not.'))
         except InputError as error:
             found.append(Finding(camera.info, BAD, error.problem, error.hint))
     return CameraModel(camera.name, height, width, depth.unit), K
@@ -59,24 +68,30 @@ class State:
     gripper: tuple[NDArray[np.int64], NDArray[np.float64]]
 
 
+def joint_rows(scan: Scan, topic: str,
+               names: tuple[str, ...]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Stamps (n,) in ns and positions (n, J) of the messages that have all of the joints."""
+    rows = [(stamp, [p[n] for n in names]) for stamp, p in zip(
+        scan.joint_stamps[topic], scan.joint_positions[topic], strict=True)
+        if all(n in p for n in names)]
+    return np.array([stamp for stamp, _ in rows], np.int64), np.array([row for _, row in rows])
+
+
 def state_series(scan: Scan, topics: TopicMap, found: list[Finding]) -> State | None:
     """Positions of the joints of the map; None when a bad line says why."""
     series = []
     for topic, names in ((topics.joint_topic, topics.joint_names),
                          (topics.gripper.topic, topics.gripper.joints)):
-        rows = [(stamp, [p[n] for n in names]) for stamp, p in zip(
-            scan.joint_stamps[topic], scan.joint_positions[topic], strict=True)
-            if all(n in p for n in names)]
-        if not rows:
+        stamps, positions = joint_rows(scan, topic, names)
+        if not len(stamps):
             seen = sorted({n for p in scan.joint_positions[topic] for n in p})
             found.append(Finding(topic, BAD, f'no message with all of {", ".join(names)}; it has '
                                  f'{", ".join(seen)}', f'Correct the joints in {topics.path}.'))
             return None
-        stamps = np.array([stamp for stamp, _ in rows])
         gap = float(np.diff(stamps).max(initial=0)) / NS
-        found.append(judged(topic, f'{len(rows)} of {", ".join(names)}, longest gap {gap:.3f} s',
-                            bad=gap > _STATE_GAP, next='Joint states are missing.'))
-        series.append((stamps, np.array([values for _, values in rows])))
+        found.append(judged(topic, f'{len(stamps)} of {", ".join(names)}, longest gap {gap:.3f} s',
+                            bad=gap > STATE_GAP, next='Joint states are missing.'))
+        series.append((stamps, positions))
     return State(*series)
 
 

@@ -49,10 +49,13 @@ def compressed_depth_pixels(
         msg: Any, topic: str = '') -> NDArray[np.uint16] | NDArray[np.float32]:
     """(H, W) uint16 mm of lossless 16UC1, or float32 m of 32FC1, which is sent as inverse depth.
 
-    PNG and RVL, with the header of compressedDepth or, for 16UC1 in PNG, without.
+    PNG and RVL, with the header of compressedDepth or, for 16UC1 in PNG, without. cv_bridge calls
+    the last only 'png'. Raises InputError for what is not lossless depth or is damaged.
     """
     encoding, _, rest = (part.strip() for part in msg.format.partition(';'))
     data = bytes(msg.data)
+    if encoding == 'png' and data.startswith(PNG):
+        encoding = '16UC1'
     if encoding not in ('16UC1', 'mono16', '32FC1') or 'jpeg' in rest:
         raise InputError(
             f'compressed depth image {topic}', expected='16UC1 or 32FC1, lossless',

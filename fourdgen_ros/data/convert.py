@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -123,15 +124,20 @@ def _one(job: Job, part: Path) -> Outcome:
     try:
         findings = job.convert(folder)
     except FourdgenError as error:
-        findings = [Finding(error.what, BAD, error.got or str(error), error.hint)]
+        findings = [refusal(error)]
     staged = read_staged(folder) if (folder / SUMMARY).is_file() else None
     return Outcome(job.source, findings, staged)
+
+
+def refusal(error: FourdgenError) -> Finding:
+    """The bad line of a recording that cannot be read: what was expected, what was got."""
+    return Finding(error.what, BAD, error.problem.removeprefix(f'{error.what}; '), error.hint)
 
 
 def _check_overlap(episodes: Sequence[Staged]) -> None:
     """One robot cannot do two demonstrations at once: one of them would count twice."""
     ordered = sorted(episodes, key=lambda e: e.start)
-    for a, b in zip(ordered, ordered[1:], strict=False):
+    for a, b in pairwise(ordered):
         if b.start < a.end:
             raise InputError(f'recordings {a.source} and {b.source}',
                              expected='one after the other',

@@ -16,6 +16,14 @@ from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError
 
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]*')  # names that become parts of file names
+_SUFFIXES = ('_depth', '_gripper')  # of the names of other pictures of a camera: layout.py
+_KEYS = {
+    '': ('cameras', 'base_frame', 'tcp', 'joints', 'gripper', 'task', 'text', 'outcomes', 'fps',
+         'max_age', 'max_skew'),
+    'tcp': ('frame', 'urdf'), 'joints': ('topic', 'names'),
+    'gripper': ('topic', 'joints', 'positions', 'opening')}
+_CAMERA_KEYS = ('color', 'depth', 'info', 'T_base_camera')
+_POSE_KEYS = ('translation', 'rotation_xyzw')
 EXAMPLE = 'Compare it with config/data/realsense_franka.yaml.'
 
 
@@ -80,53 +88,93 @@ def load_map(path: Path) -> TopicMap:
 
 
 def _parse(spec: dict[str, Any], path: Path) -> TopicMap:
-    known = {'cameras', 'base_frame', 'tcp', 'joints', 'gripper', 'task', 'text', 'outcomes', 'fps',
-             'max_age', 'max_skew'}
-    if unknown := sorted(set(spec) - known):
-        raise ValueError(f'unknown keys {unknown}')
+    for key, known in _KEYS.items():
+        _check_keys(spec[key] if key else spec, key or 'the file', known)
     fps = spec['fps']
     if not isinstance(fps, int) or fps < 1:
         raise ValueError(f'fps is {fps!r}, not a whole number of at least 1')
-    gripper = spec['gripper']
+    tcp, joints, gripper = spec['tcp'], spec['joints'], spec['gripper']
     positions, opening = _pair(gripper['positions']), _pair(gripper['opening'])
     if positions[0] == positions[1] or not 0.0 <= opening[0] < opening[1] < 0.5:
         raise ValueError(f'gripper: positions {positions} and opening {opening}')
-    cameras = tuple(_camera(str(name), c) for name, c in spec['cameras'].items())
-    topics = [t for c in cameras for t in (c.color, c.depth)]
-    if not cameras or len(set(topics)) != len(topics):
-        raise ValueError(f'cameras need topics of their own, got {topics}')
-    urdf = spec['tcp'].get('urdf')
+    cameras = tuple(_camera(str(name), c, path) for name, c in spec['cameras'].items())
+    if not cameras:
+        raise ValueError('cameras is empty')
+    joint_topic, gripper_topic = _text(joints, 'topic', 'joints.'), _text(
+        gripper, 'topic', 'gripper.')
+    _check_roles(cameras, joint_topic, gripper_topic)
+    urdf = tcp.get('urdf')
     return TopicMap(
-        path=path, cameras=cameras, base_frame=str(spec['base_frame']),
-        tcp_frame=str(spec['tcp']['frame']),
+        path=path, cameras=cameras, base_frame=_text(spec, 'base_frame').lstrip('/'),
+        tcp_frame=_text(tcp, 'frame', 'tcp.').lstrip('/'),
         urdf=None if urdf is None else (path.parent / urdf).resolve(),
-        joint_topic=str(spec['joints']['topic']),
-        joint_names=tuple(str(n) for n in spec['joints']['names']),
-        gripper=GripperJoints(str(gripper['topic']), tuple(str(j) for j in gripper['joints']),
+        joint_topic=joint_topic, joint_names=_texts(joints['names'], 'joints.names'),
+        gripper=GripperJoints(gripper_topic, _texts(gripper['joints'], 'gripper.joints'),
                               positions, opening),
-        task=str(spec.get('task', '')), text=str(spec.get('text', '')),
-        outcomes=tuple(str(o) for o in spec.get('outcomes', ['success'])), fps=fps,
+        task=_text({'task': '', **spec}, 'task', empty=True),
+        text=_text({'text': '', **spec}, 'text', empty=True),
+        outcomes=_texts(spec.get('outcomes', ['success']), 'outcomes'), fps=fps,
         max_age=float(spec.get('max_age', 1.0 / fps)),
         max_skew=float(spec.get('max_skew', 0.5 / fps)))
 
 
+def _check_keys(spec: Any, where: str, known: tuple[str, ...]) -> None:
+    if not isinstance(spec, dict):
+        raise ValueError(f'{where} is {spec!r}, expected the keys {list(known)}')
+    if unknown := [key for key in spec if key not in known]:
+        raise ValueError(f'unknown keys {unknown} in {where}: known are {list(known)}')
+
+
+def _check_roles(cameras: tuple[CameraTopics, ...], joints: str, gripper: str) -> None:
+    """A topic has one type, so only roles of one kind may share it."""
+    roles = [('/tf', 'TF'), ('/tf_static', 'TF'), (joints, 'joints'), (gripper, 'joints')]
+    for camera in cameras:
+        roles += [(camera.color, f'colour of {camera.name}'),
+                  (camera.depth, f'depth of {camera.name}'), (camera.info, 'camera info')]
+    for topic in dict(roles):
+        found = list(dict.fromkeys(role for t, role in roles if t == topic))
+        if len(found) > 1:
+            raise ValueError(f'topic {topic} as {" and ".join(found)}, expected one role')
+
+
 def checked_name(name: str, what: str) -> str:
-    """`name`, which becomes part of file names; raises InputError for one that could leave a
-    folder or hide."""
+    """`name` of a camera, which becomes part of file names.
+
+    Raises InputError for one that could leave a folder, hide, or be that of another camera's depth
+    or masks.
+    """
     if not NAME.fullmatch(name):
         raise InputError(what, expected='letters, digits, _ and - only', got=repr(name),
                          hint='It becomes part of file names.')
+    if name.endswith(_SUFFIXES):
+        raise InputError(f'{what} {name}', expected=f'no {" or ".join(_SUFFIXES)} at its end',
+                         got='one', hint='Data sets name depth and masks so: rename the camera.')
     return name
 
 
-def _camera(name: str, spec: dict[str, Any]) -> CameraTopics:
+def _camera(name: str, spec: dict[str, Any], path: Path) -> CameraTopics:
+    where, T = f'cameras.{name}', None
+    _check_keys(spec, where, _CAMERA_KEYS)
     pose = spec.get('T_base_camera')
-    T = None
     if pose is not None:
+        _check_keys(pose, f'{where}.T_base_camera', _POSE_KEYS)
         T = se3.make(se3.matrix_from_quaternion(np.array(pose['rotation_xyzw'], float)),
                      np.array(pose['translation'], float))
-    return CameraTopics(checked_name(name, 'name of a camera'), str(spec['color']),
-                        str(spec['depth']), str(spec['info']), T)
+    color, depth, info = (_text(spec, key, f'{where}.') for key in ('color', 'depth', 'info'))
+    return CameraTopics(checked_name(name, f'topic map {path}, camera'), color, depth, info, T)
+
+
+def _text(spec: dict[str, Any], key: str, where: str = '', *, empty: bool = False) -> str:
+    value = spec[key]
+    if value in (None, '') and not empty:
+        raise ValueError(f'{where}{key} is empty')
+    return '' if value is None else str(value)
+
+
+def _texts(values: Any, what: str) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise ValueError(f'{what} is {values!r}, expected a list')
+    return tuple(str(value) for value in values)
 
 
 def _pair(values: Any) -> tuple[float, float]:

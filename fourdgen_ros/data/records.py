@@ -10,14 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fourdgen_ros.core.errors import FourdgenError, InputError
+from fourdgen_ros.core.transforms import TransformError
 from fourdgen_ros.data import kinematics, resample
 from fourdgen_ros.data.bags import Bag
-from fourdgen_ros.data.cell_parts import State, camera_model, motion_findings, state_series
+from fourdgen_ros.data.cell_parts import (
+    STATE_GAP,
+    State,
+    camera_model,
+    joint_rows,
+    motion_findings,
+    state_series,
+)
 from fourdgen_ros.data.episode import COLOUR, DEPTH, CameraModel, Episode, Picture
 from fourdgen_ros.data.findings import BAD, Finding, judged
 from fourdgen_ros.data.mapping import TopicMap
 from fourdgen_ros.data.scan import NS, Scan, decode_image, image_topics
-from fourdgen_ros.data.streams import clock_findings, image_findings
+from fourdgen_ros.data.streams import (
+    clock_findings,
+    coverage_findings,
+    image_findings,
+    offset_findings,
+    transform_findings,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +60,9 @@ def examine(scan: Scan, topics: TopicMap) -> Examination:
     """All lines of the report, and the records of a bag that has no bad one."""
     findings = [f for stream in scan.images.values() for f in image_findings(stream, scan, topics)]
     findings += _label_findings(scan, topics)
-    for topic, stamps in scan.joint_stamps.items():
-        if not stamps:
-            findings.append(Finding(topic, BAD, 'no messages', f'Correct {topics.path}.'))
-        elif (np.diff(stamps) < 0).any():
-            findings += [f for f in clock_findings(topic, np.array(stamps), np.array(stamps))
-                         if 'go back' in f.found]
+    findings += _joint_findings(scan, topics)
+    findings += offset_findings(scan, topics)
+    findings += transform_findings(scan)
     records = None
     if all(f.verdict != BAD for f in findings):
         more, records = _records(scan, topics)
@@ -87,6 +98,18 @@ def pictures(bag: Bag, topics: TopicMap, records: Records) -> Iterator[Picture]:
             yield Picture(DEPTH if depth else COLOUR, camera, int(record), values)
 
 
+def _joint_findings(scan: Scan, topics: TopicMap) -> list[Finding]:
+    found = [Finding(topic, BAD, 'no messages', f'Correct {topics.path}.')
+             for topic, stamps in scan.joint_stamps.items() if not stamps]
+    # Two publishers may share a topic: only the stamps of one follow each other.
+    for topic, names in ((topics.joint_topic, topics.joint_names),
+                         (topics.gripper.topic, topics.gripper.joints)):
+        stamps, _ = joint_rows(scan, topic, names)
+        found += [f for f in clock_findings(topic, stamps, stamps)
+                  if 'go back' in f.found and f not in found]
+    return found
+
+
 def _label_findings(scan: Scan, topics: TopicMap) -> list[Finding]:
     task = scan.notes.get('task') or topics.task
     text = scan.notes.get('text') or topics.text
@@ -116,15 +139,21 @@ def _records(scan: Scan, topics: TopicMap) -> tuple[list[Finding], Records | Non
         try:
             span = scan.tree.span(topics.base_frame, topics.tcp_frame)
         except FourdgenError as error:
-            found.append(Finding('TCP', BAD, error.problem, 'Record /tf of the arm, or give a urdf in '
-                                                         f'{topics.path}.'))
+            found.append(Finding('TCP', BAD, error.problem, 'Record /tf of the arm, or give '
+                                                             f'a urdf in {topics.path}.'))
             return found, None
     color = [np.array(scan.images[c.color].stamps) for c in topics.cameras]
     robot = [state.arm[0], state.gripper[0], *([] if span is None else [np.array(span)])]
+    depth = [np.array(scan.images[c.depth].stamps) for c in topics.cameras]
+    found += coverage_findings({
+        f'{topics.joint_topic} (arm)': state.arm[0],
+        f'{topics.gripper.topic} (gripper)': state.gripper[0],
+        **({} if span is None else {'TCP': np.array(span)})}, [*color, *depth])
+    if any(f.verdict == BAD for f in found):
+        return found, None
     # The robot is looked up at the stamps of images: those from before it was heard are not taken.
     begin = max(int(stamps[0]) for stamps in robot)
-    images = [stamps[stamps >= begin] for stamps in (
-        *color, *(np.array(scan.images[c.depth].stamps) for c in topics.cameras))]
+    images = [stamps[stamps >= begin] for stamps in (*color, *depth)]
     times = np.empty(0, np.int64) if any(len(stamps) == 0 for stamps in images) else (
         resample.grid([*images, *robot], topics.fps, resample.interval(color[0]) // 2))
     if span is not None:
@@ -180,8 +209,7 @@ def _episode(scan: Scan, topics: TopicMap,
     opening = topics.gripper.opening_at(fingers)
     try:
         if topics.urdf is None:
-            tcp = np.stack([scan.tree.lookup(topics.base_frame, topics.tcp_frame, int(t))
-                            for t in times])
+            tcp = _path(scan, topics.base_frame, topics.tcp_frame, times, max_gap_s=STATE_GAP)
         else:
             tcp = kinematics.tcp_path(topics.urdf, topics.base_frame, topics.tcp_frame,
                                       topics.joint_names, joints)
@@ -192,12 +220,12 @@ def _episode(scan: Scan, topics: TopicMap,
     for camera, stamps in zip(topics.cameras, taken.T, strict=True):
         frame = scan.images[camera.color].frames[0][1]
         try:
-            poses.append(np.stack([
-                scan.tree.lookup(topics.base_frame, frame, int(t))
-                if camera.T_base_camera is None else camera.T_base_camera for t in stamps]))
+            poses.append(_path(scan, topics.base_frame, frame, stamps)
+                         if camera.T_base_camera is None
+                         else np.stack([camera.T_base_camera] * len(stamps)))
         except FourdgenError as error:
             found.append(Finding(f'pose of {camera.name}', BAD, error.problem,
-                                 f'Record /tf_static, or give T_base_camera in {topics.path}.'))
+                                 f'{error.hint} Or give T_base_camera in {topics.path}.'))
             return None
         moved = float(np.abs(poses[-1] - poses[-1][0]).max())
         found.append(judged(f'pose of {camera.name}', 'moves' if moved > 1e-6 else
@@ -213,3 +241,18 @@ def _episode(scan: Scan, topics: TopicMap,
         cameras=tuple(model for model, _ in cameras), stamps=taken,
         K=np.stack([K for _, K in cameras]), T_base_camera=np.stack(poses, axis=1), tcp=tcp,
         opening=opening, joints=joints, joint_names=topics.joint_names)
+
+
+def _path(scan: Scan, target: str, source: str, stamps: NDArray[np.int64], *,
+          max_gap_s: float | None = None) -> NDArray[np.float64]:
+    """Poses (T, 4, 4); raises TransformError, with the time, where TF does not know one, or was
+    silent for longer than `max_gap_s`."""
+    poses = []
+    for stamp in stamps:
+        try:
+            poses.append(scan.tree.lookup(target, source, int(stamp), max_gap_s=max_gap_s))
+        except TransformError as error:
+            raise TransformError(
+                f'{error.what}, {(stamp - stamps[0]) / NS:.1f} s after the first record',
+                expected=error.expected, got=error.got, hint=error.hint) from error
+    return np.stack(poses)

@@ -18,6 +18,7 @@ from fourdgen_ros.data.mapping import TopicMap
 
 NS = 10**9
 HISTORY = 1e6  # s of TF to keep: all of a bag
+_FARTHEST = 6.55  # m that training holds: uint16 of 0.1 mm
 _SAMPLES_EVERY = 2.0  # s between depth images that are looked at
 _IMAGE = 'sensor_msgs/msg/Image'
 _COMPRESSED = 'sensor_msgs/msg/CompressedImage'
@@ -28,9 +29,10 @@ _TF = ('/tf', '/tf_static')
 class ImageTopic:
     """What the messages of one image topic say of themselves, in the order of the bag.
 
-    received and stamps in ns; frames are (ordinal, frame_id, description of the encoding and size)
-    wherever one of the two changes; `size` (height, width) of the first image; coverage is the
-    share of valid pixels of the depth images that were looked at.
+    received and stamps in ns; frames are (ordinal, frame_id without the leading slash of old TF,
+    description of the encoding and size) wherever one of the two changes; `size` (height, width) of
+    the first image; coverage is the share of valid pixels (0 to 6.55 m, as far as training sees) of
+    the depth images that were looked at.
     """
 
     topic: str
@@ -47,8 +49,9 @@ class ImageTopic:
         stamp = stamp_ns(message.header)
         kind = (f'{message.encoding} {message.width}x{message.height}'
                 if hasattr(message, 'encoding') else message.format)
-        if not self.frames or self.frames[-1][1:] != (message.header.frame_id, kind):
-            self.frames.append((len(self.stamps), message.header.frame_id, kind))
+        frame = message.header.frame_id.lstrip('/')
+        if not self.frames or self.frames[-1][1:] != (frame, kind):
+            self.frames.append((len(self.stamps), frame, kind))
         look = not self.stamps or (
             self.depth and received - self.received[0] > _SAMPLES_EVERY * NS * len(self.coverage))
         if look:
@@ -57,7 +60,8 @@ class ImageTopic:
                 self.size = values.shape[0], values.shape[1]
                 self.unit = 'm' if values.dtype == np.float32 else 'mm'
             if self.depth:
-                self.coverage.append(float(np.isfinite(images.metres(values)).mean()))
+                z = images.metres(values)
+                self.coverage.append(float(((z > 0) & (z < _FARTHEST)).mean()))
         self.received.append(received)
         self.stamps.append(stamp)
 
@@ -72,9 +76,13 @@ class Scan:
     images: dict[str, ImageTopic]
     infos: dict[str, list[Any]]
     tree: TransformTree
+    joint_received: dict[str, list[int]]
     joint_stamps: dict[str, list[int]]
     joint_positions: dict[str, list[dict[str, float]]]
-    span: tuple[int, int] | None  # ns of reception of the first and last message
+    tf_received: list[int] = field(default_factory=list)  # of every transform on /tf
+    tf_stamps: list[int] = field(default_factory=list)
+    tf_ignored: dict[str, int] = field(default_factory=dict)  # 'parent -> child': how many
+    span: tuple[int, int] | None = None  # ns of reception of the first and last message
 
 
 def stamp_ns(header: Any) -> int:
@@ -104,18 +112,18 @@ def scan(bag: Bag, topics: TopicMap) -> Scan:
     kinds = image_topics(topics)
     joints = {topics.joint_topic, topics.gripper.topic}
     infos = {c.info for c in topics.cameras}
-    expected = {**{t: (_IMAGE, _COMPRESSED) for t in kinds},
-                **{t: ('sensor_msgs/msg/JointState',) for t in joints},
-                **{t: ('sensor_msgs/msg/CameraInfo',) for t in infos},
-                **{t: ('tf2_msgs/msg/TFMessage',) for t in _TF}}
+    expected = {**dict.fromkeys(kinds, (_IMAGE, _COMPRESSED)),
+                **dict.fromkeys(joints, ('sensor_msgs/msg/JointState',)),
+                **dict.fromkeys(infos, ('sensor_msgs/msg/CameraInfo',)),
+                **dict.fromkeys(_TF, ('tf2_msgs/msg/TFMessage',))}
     for topic, types in expected.items():
         if bag.types.get(topic, types[0]) not in types:
             raise InputError(f'bag {bag.path}, topic {topic}', expected=' or '.join(types),
                              got=bag.types[topic], hint=f'Correct it in {topics.path}.')
     out = Scan(
         str(bag.path), bag.notes, bag.types, {t: ImageTopic(t, d) for t, d in kinds.items()},
-        {t: [] for t in infos}, TransformTree(HISTORY), {t: [] for t in joints},
-        {t: [] for t in joints}, None)
+        {t: [] for t in infos}, TransformTree(HISTORY),
+        *({t: [] for t in joints} for _ in range(3)))
     for topic, received, raw in bag.messages(expected):
         message = bag.decode(topic, raw)
         out.span = (received if out.span is None else out.span[0], received)
@@ -125,11 +133,12 @@ def scan(bag: Bag, topics: TopicMap) -> Scan:
             elif topic in infos:
                 _add_info(out.infos[topic], message)
             elif topic in joints:
+                out.joint_received[topic].append(received)
                 out.joint_stamps[topic].append(stamp_ns(message.header))
                 out.joint_positions[topic].append(
                     dict(zip(message.name, (float(p) for p in message.position), strict=False)))
             else:
-                _add_transforms(out.tree, message, static=topic == '/tf_static')
+                _add_transforms(out, message, received, static=topic == '/tf_static')
         except (InputError, ValueError) as error:
             raise InputError(f'bag {bag.path}, topic {topic}, message received at {received} ns',
                              got=str(error)) from error
@@ -143,10 +152,19 @@ def _add_info(infos: list[Any], message: Any) -> None:
         infos.append(message)
 
 
-def _add_transforms(tree: TransformTree, message: Any, *, static: bool) -> None:
+def _add_transforms(out: Scan, message: Any, received: int, *, static: bool) -> None:
+    """Keep the transforms; those that are none are ignored, as the nodes do, and counted."""
     for t in message.transforms:
+        parent, child = t.header.frame_id.lstrip('/'), t.child_frame_id.lstrip('/')
         p, q = t.transform.translation, t.transform.rotation
-        T = se3.make(se3.matrix_from_quaternion(np.array([q.x, q.y, q.z, q.w])),
-                     np.array([p.x, p.y, p.z]))
-        tree.set(t.header.frame_id.lstrip('/'), t.child_frame_id.lstrip('/'), T,
-                 stamp_ns(t.header), static=static)
+        try:
+            T = se3.make(se3.matrix_from_quaternion(np.array([q.x, q.y, q.z, q.w])),
+                         np.array([p.x, p.y, p.z]))
+            out.tree.set(parent, child, T, stamp_ns(t.header), static=static)
+        except (InputError, ValueError):
+            link = f'{parent} -> {child}'
+            out.tf_ignored[link] = out.tf_ignored.get(link, 0) + 1
+            continue
+        if not static:
+            out.tf_received.append(received)
+            out.tf_stamps.append(stamp_ns(t.header))

@@ -6,12 +6,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fourdgen_ros.data.findings import BAD, Finding, judged
+from fourdgen_ros.data.findings import BAD, WARNING, Finding, judged
 from fourdgen_ros.data.mapping import TopicMap
 from fourdgen_ros.data.resample import interval
 from fourdgen_ros.data.scan import NS, ImageTopic, Scan
 
-CLOCK_JUMP = 0.5  # s between the clock of the stamps and that of the recorder
+CLOCK_JUMP = 0.5  # s between the clock of the stamps and that of the recorder, or of two streams
+_UNHEARD = (0.3, 1.0)  # s of the images without the robot: above is a warning, above is bad
 _ENDS_EARLY = 1.0  # s before the bag
 _SLOW = 0.95  # of the rate that is asked for
 
@@ -83,6 +84,65 @@ def clock_findings(what: str, stamps: NDArray[np.int64],
                            f'message {at + 1}', 'Cut the bag there; let the clocks synchronise '
                                                 'before recording.'))
     return found
+
+
+def offset_findings(scan: Scan, topics: TopicMap) -> list[Finding]:
+    """Bad lines about streams whose stamps nobody set, or follow another clock than the others."""
+    streams = {t: (s.stamps, s.received) for t, s in scan.images.items()}
+    streams |= {t: (s, scan.joint_received[t]) for t, s in scan.joint_stamps.items()}
+    if topics.urdf is None:
+        streams['/tf'] = (scan.tf_stamps, scan.tf_received)
+    found, ahead = [], {}
+    for topic, (stamps, received) in streams.items():
+        if stamps and not any(stamps):
+            found.append(Finding(topic, BAD, 'all stamps are 0',
+                                 'Let its publisher set header.stamp, and record again.'))
+        elif stamps:
+            ahead[topic] = float(np.median(np.array(stamps) - np.array(received)))
+    if ahead:
+        usual = np.median(list(ahead.values()))
+        odd = max(ahead, key=lambda topic: abs(ahead[topic] - usual))
+        other = max(ahead, key=lambda topic: abs(ahead[topic] - ahead[odd]))
+        apart = ahead[odd] - ahead[other]
+        if abs(apart) > CLOCK_JUMP * NS:
+            found.append(Finding(
+                odd, BAD, f'stamps are {abs(apart) * 1e-6:.0f} ms '
+                          f'{"ahead of" if apart > 0 else "behind"} those of {other}, by the time '
+                          'of reception', 'Let the clocks of the machines synchronise (chrony, '
+                                          'PTP), and record again.'))
+    return found
+
+
+def coverage_findings(robot: dict[str, NDArray[np.int64]],
+                      images: list[NDArray[np.int64]]) -> list[Finding]:
+    """Lines about robot streams (ascending stamps in ns) that leave images without the robot."""
+    found = []
+    first, last = max(int(s[0]) for s in images), min(int(s[-1]) for s in images)
+    for what, stamps in robot.items():
+        late, early = (int(stamps[0]) - first) / NS, (last - int(stamps[-1])) / NS
+        if stamps[0] > last or stamps[-1] < first:
+            found.append(Finding(
+                what, BAD, 'no stamp within the time of the images: from '
+                f'{late:+.2f} s of their start to {-early:+.2f} s of their end',
+                'Record the robot together with the cameras; do their clocks synchronise?'))
+            continue
+        for missing, text in ((late, 'starts {:.2f} s after the images'),
+                              (early, 'ends {:.2f} s before the images')):
+            if missing > _UNHEARD[0]:
+                found.append(Finding(
+                    what, BAD if missing > _UNHEARD[1] else WARNING, text.format(missing),
+                    'Images without the robot are left out: did its driver stop? Record cameras '
+                    'and robot for the same time.'))
+    return found
+
+
+def transform_findings(scan: Scan) -> list[Finding]:
+    """A warning about transforms that are none: not a number, no rotation, a frame in itself."""
+    if not scan.tf_ignored:
+        return []
+    links = ', '.join(f'{count} x {link}' for link, count in scan.tf_ignored.items())
+    return [Finding('TF', WARNING, f'ignored, as not rigid or of a frame to itself: {links}',
+                    'Correct the node that publishes them.')]
 
 
 def _seconds(stream: ImageTopic, ordinal: int) -> float:

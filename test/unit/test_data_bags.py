@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -269,3 +270,195 @@ def test_the_example_of_the_package_is_a_map() -> None:
 
     topics = load_map(share_directory() / 'config' / 'data' / 'realsense_franka.yaml')
     assert [c.name for c in topics.cameras] == ['cam_left', 'cam_right'] and topics.fps == 10
+
+
+def edited(topics: set[str], change) -> object:
+    """An edit that calls change(seconds, message) for every message of the topics."""
+    def edit(name: str, index: int, stamp: int, message) -> list:
+        if name in topics:
+            change((stamp - START) / NS, message)
+        return [(name, stamp + 3_000_000, message)]
+    return edit
+
+
+def heard(topic: str, while_true) -> object:
+    """An edit that keeps the messages of a topic for which while_true(seconds)."""
+    def edit(name: str, index: int, stamp: int, message) -> list:
+        keep = name != topic or while_true((stamp - START) / NS)
+        return [(name, stamp + 3_000_000, message)] if keep else []
+    return edit
+
+
+def late_by(topics: set[str], ns: int) -> object:
+    """An edit that adds ns to the stamps of the topics; they are received when they were."""
+    def edit(name: str, index: int, stamp: int, message) -> list:
+        if name in topics:
+            headers = [t.header for t in message.transforms] if name == '/tf' else [message.header]
+            for header in headers:
+                header.stamp.sec, header.stamp.nanosec = divmod(stamp + ns, NS)
+        return [(name, stamp + 3_000_000, message)]
+    return edit
+
+
+def warnings(tmp_path: Path, what: Recording) -> list[str]:
+    """Warning lines of the report about a bag that has no bad one."""
+    report = check(write_bag(tmp_path / 'bag', what), topic_map(tmp_path / 'map.yaml'))
+    assert report.bad == []
+    return [f'{f.what}: {f.found} -> {f.next}' for f in report.findings if f.verdict == 'warning']
+
+
+def test_tf_that_is_silent_is_not_interpolated(tmp_path: Path) -> None:
+    found = problems(tmp_path, Recording(edit=heard('/tf', lambda t: not 0.5 < t < 1.5)))
+    assert len(found) == 1 and found[0].startswith('TCP: ')
+    assert 'panda_link0 -> panda_hand_tcp was silent' in found[0] and 'got 1.0' in found[0]
+
+
+@pytest.mark.parametrize(('topic', 'names'), [('/tf', ['TCP']), (
+    '/joint_states', ['/joint_states (arm)', '/joint_states (gripper)'])])
+@pytest.mark.parametrize(('when', 'said'), [
+    (lambda t: t < 1.21, 'ends 1.80 s before the images'),
+    (lambda t: t > 1.79, 'starts 1.80 s after the images')], ids=['end', 'start'])
+def test_a_robot_that_is_not_heard_for_long_is_bad(
+        tmp_path: Path, topic: str, names: list[str], when, said: str) -> None:
+    found = problems(tmp_path, Recording(seconds=3.0, edit=heard(topic, when)))
+    assert len(found) == len(names)
+    for name, line in zip(names, found, strict=True):
+        assert line.startswith(f'{name}: {said}')
+
+
+def test_a_robot_that_is_not_heard_for_a_while_is_a_warning(tmp_path: Path) -> None:
+    lines = warnings(tmp_path, Recording(edit=heard('/tf', lambda t: t > 0.45)))
+    assert any(line.startswith('TCP: starts 0.46 s after the images') for line in lines)
+
+
+def test_arm_and_gripper_may_share_a_topic_out_of_order(tmp_path: Path) -> None:
+    def split(name: str, index: int, stamp: int, message) -> list:
+        if name != '/joint_states':
+            return [(name, stamp + 3_000_000, message)]
+        fingers = copy.deepcopy(message)
+        message.name, message.position = message.name[:7], message.position[:7]
+        fingers.name, fingers.position = fingers.name[7:], fingers.position[7:]
+        sec, nanosec = divmod(stamp - 2_000_000, NS)
+        fingers.header.stamp.sec, fingers.header.stamp.nanosec = sec, nanosec
+        return [(name, stamp + 3_000_000, message), (name, stamp + 4_000_000, fingers)]
+
+    assert problems(tmp_path, SHORT.but(edit=split)) == []
+
+
+def test_joint_stamps_that_go_back_are_a_clock_jump(tmp_path: Path) -> None:
+    found = problems(tmp_path, SHORT.but(
+        edit=shifted('/joint_states', 20, 99, -NS // 5, received=False)))
+    assert len(found) == 1 and found[0].startswith('/joint_states: clock jump: stamps go back')
+
+
+def _nan(t) -> None:
+    t.transform.translation.x = float('nan')
+
+
+def _zero(t) -> None:
+    t.transform.rotation = type(t.transform.rotation)(0.0, 0.0, 0.0, 0.0)
+
+
+def _self(t) -> None:
+    t.header.frame_id = t.child_frame_id
+
+
+@pytest.mark.parametrize('spoil', [_nan, _zero, _self], ids=['nan', 'zero', 'self'])
+def test_a_transform_that_is_none_is_ignored(tmp_path: Path, spoil) -> None:
+    def once(seconds: float, message) -> None:
+        if abs(seconds - 0.2) < 1e-3:
+            spoil(message.transforms[0])
+
+    lines = warnings(tmp_path, SHORT.but(edit=edited({'/tf'}, once)))
+    assert any(line.startswith('TF: ignored') and '1 x ' in line and 'panda_hand_tcp' in line
+               for line in lines)
+
+
+def test_a_needed_link_without_a_valid_transform_is_bad(tmp_path: Path) -> None:
+    found = problems(tmp_path, SHORT.but(
+        edit=edited({'/tf'}, lambda _, message: _zero(message.transforms[0]))))
+    assert len(found) == 1 and found[0].startswith('TCP: ')
+
+
+def test_a_leading_slash_of_an_image_frame_is_stripped(tmp_path: Path) -> None:
+    def slash(_: float, message) -> None:
+        message.header.frame_id = f'/{message.header.frame_id}'
+
+    assert problems(tmp_path, SHORT.but(edit=edited({LEFT}, slash))) == []
+
+
+def _float_mm(_: float, message) -> None:
+    values = np.frombuffer(bytes(message.data), np.uint16).astype(np.float32)
+    message.encoding, message.step, message.data = '32FC1', 4 * message.width, values.view(np.uint8)
+
+
+def _full(_: float, message) -> None:
+    message.data = np.full_like(message.data, 255)
+
+
+@pytest.mark.parametrize('change', [_float_mm, _full], ids=['float mm', 'all 65535'])
+def test_depth_that_training_cannot_hold_is_not_valid(tmp_path: Path, change) -> None:
+    found = problems(tmp_path, SHORT.but(edit=edited({LEFT_DEPTH}, change)))
+    assert len(found) == 1 and found[0].startswith(f'{LEFT_DEPTH}: 0 % of pixels valid')
+    assert '32FC1 is in metres' in found[0]
+
+
+@pytest.mark.parametrize('size', [(48, 65), (47, 64)])
+def test_a_size_that_is_odd_is_bad(tmp_path: Path, size: tuple[int, int]) -> None:
+    found = problems(tmp_path, SHORT.but(size=size))
+    assert any(line.startswith(f'{LEFT}: {size[1]}x{size[0]}') and 'even' in line for line in found)
+
+
+RIGHT = {'/cam_right/color/image_raw', '/cam_right/aligned_depth_to_color/image_raw'}
+
+
+@pytest.mark.parametrize(('topics', 'ns', 'named', 'said'), [
+    (RIGHT, 2 * NS, '/cam_right/', '2000 ms ahead'),
+    ({'/joint_states', '/tf'}, -800_000_000, '/joint_states', '800 ms behind'),
+    ({'/tf'}, -800_000_000, '/tf', '800 ms behind'),
+    ({'/joint_states'}, 10 * NS, '/joint_states', '10000 ms ahead'),
+], ids=['camera', 'robot', 'tf', 'joints'])
+def test_clocks_that_differ_are_seen(tmp_path: Path, topics: set[str], ns: int, named: str,
+                                     said: str) -> None:
+    found = problems(tmp_path, Recording(edit=late_by(topics, ns)))
+    assert any(line.startswith(named) and said in line and '/cam_left/' in line for line in found)
+
+
+def test_clocks_that_differ_a_little_are_taken(tmp_path: Path) -> None:
+    assert problems(tmp_path, Recording(
+        edit=late_by({'/joint_states', '/tf'}, -200_000_000))) == []
+
+
+@pytest.mark.parametrize('topic', ['/joint_states', '/tf'])
+def test_stamps_that_nobody_set_are_named(tmp_path: Path, topic: str) -> None:
+    def unset(_: float, message) -> None:
+        for header in ([t.header for t in message.transforms] if topic == '/tf'
+                       else [message.header]):
+            header.stamp.sec = header.stamp.nanosec = 0
+
+    found = problems(tmp_path, SHORT.but(edit=edited({topic}, unset)))
+    assert len(found) == 1 and found[0].startswith(f'{topic}: all stamps are 0')
+
+
+def test_a_stream_from_another_time_is_named(tmp_path: Path) -> None:
+    def before(name: str, index: int, stamp: int, message) -> list:
+        if name != '/tf':
+            return [(name, stamp + 3_000_000, message)]
+        stamp -= NS
+        sec, nanosec = divmod(stamp, NS)
+        message.transforms[0].header.stamp.sec = sec
+        message.transforms[0].header.stamp.nanosec = nanosec
+        return [(name, stamp + 3_000_000, message)]
+
+    found = problems(tmp_path, SHORT.but(edit=before))
+    assert len(found) == 1 and found[0].startswith('TCP: no stamp within the time of the images')
+    assert 'record longer' not in found[0]
+
+
+def test_distortion_that_is_not_used_is_a_warning(tmp_path: Path) -> None:
+    def distorted(_: float, message) -> None:
+        message.d = np.array([0.1, -0.2, 0.0, 0.0, 0.0])
+
+    lines = warnings(tmp_path, SHORT.but(edit=edited({'/cam_left/color/camera_info'}, distorted)))
+    assert any(line.startswith('/cam_left/color/camera_info: ') and
+               'K is used, distortion is not' in line for line in lines)

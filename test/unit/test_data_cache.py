@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -74,6 +75,32 @@ def test_what_is_damaged_is_made_again_and_the_rest_is_kept(made) -> None:
 def test_another_size_needs_another_folder(made) -> None:
     with pytest.raises(InputError, match='Write into another folder'):
         cache.build(*made, cache.Shape(12, 16), partial(gripper_shape, 'panda_hand'))
+
+
+def test_a_cache_of_a_data_set_that_changed_is_refused_and_kept(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / 'bag', Recording(seconds=0.6))
+    root, out, arguments = tmp_path / 'set', tmp_path / 'cache', (cache.Shape(24, 32), partial(
+        gripper_shape, 'panda_hand'))
+    convert([BagJob(bag, topic_map(tmp_path / 'map.yaml'))], root)
+    cache.build(root, out, *arguments)
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    assert cache.build(root, out, *arguments) == 1, 'the same data set is no other'
+    shutil.rmtree(root)
+    convert([BagJob(bag, topic_map(tmp_path / 'map.yaml', max_age=0.2))], root)
+    with pytest.raises(InputError, match=f'cache {out}.*{root}.*another folder, or delete'):
+        cache.build(root, out, *arguments)
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+def test_a_cache_that_does_not_know_its_data_set_is_refused(made, tmp_path: Path) -> None:
+    """Older versions did not note it."""
+    out = tmp_path / 'cache'
+    shutil.copytree(made[1], out)
+    meta = json.loads((out / 'meta.json').read_text())
+    (out / 'meta.json').write_text(json.dumps({k: v for k, v in meta.items()
+                                               if k != 'source_state'}))
+    with pytest.raises(InputError, match='another folder, or delete'):
+        cache.build(made[0], out, cache.Shape(24, 32), partial(gripper_shape, 'panda_hand'))
 
 
 @pytest.mark.parametrize(('options', 'expected'), [

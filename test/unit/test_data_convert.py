@@ -160,6 +160,15 @@ def test_an_interrupted_conversion_goes_on(tmp_path: Path, made, monkeypatch) ->
     assert len(Dataset(out)) == 2
 
 
+def test_a_disk_without_hard_links_gets_copies(tmp_path: Path, made, monkeypatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise PermissionError(1, 'Operation not permitted', str(source))
+
+    monkeypatch.setattr(assembly.os, 'link', refuse)
+    convert.convert([BagJob(made[1][0], made[2])], tmp_path / 'set')
+    assert len(list(Dataset(tmp_path / 'set').pictures(0))) == 28
+
+
 def test_rates_that_differ_are_refused(tmp_path: Path, made) -> None:
     _, bags, file = made
     slow = topic_map(tmp_path / 'slow.yaml', fps=5)

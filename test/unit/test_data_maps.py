@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a topic map, a bag or one image may be called and hold, and what is said of the rest."""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image as PILImage
+
+from fourdgen_ros.cli import __main__ as cli
+from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.data.bag_job import check
+from fourdgen_ros.data.bags import open_bag
+from fourdgen_ros.data.compressed import compressed_depth_pixels
+from fourdgen_ros.data.mapping import load_map
+
+from .data_bags import START, Recording, StoragePlugin, depth_mm, topic_map, write_bag
+
+SHORT = Recording(seconds=0.3)
+SQLITE = SHORT.but(storage=StoragePlugin.SQLITE3)
+
+
+def changed(folder: Path, *keys: str, to: object, name: str = 'map.yaml') -> Path:
+    """The map of the bags with one value at `keys` replaced."""
+    path = topic_map(folder / name)
+    spec = yaml.safe_load(path.read_text())
+    inner = spec
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = to
+    path.write_text(yaml.safe_dump(spec))
+    return path
+
+
+def test_an_empty_task_or_text_is_empty(tmp_path: Path) -> None:
+    topics = load_map(topic_map(tmp_path / 'map.yaml', task=None, text=None))
+    assert (topics.task, topics.text) == ('', '')
+
+
+def test_frames_lose_their_leading_slash(tmp_path: Path) -> None:
+    topics = load_map(topic_map(tmp_path / 'map.yaml', base_frame='/base', tcp={'frame': '/hand'}))
+    assert (topics.base_frame, topics.tcp_frame) == ('base', 'hand')
+
+
+@pytest.mark.parametrize(('keys', 'to', 'expected'), [
+    (('outcomes',), 'success', "outcomes is 'success', expected a list"),
+    (('joints', 'names'), 'panda_joint1', "joints.names is 'panda_joint1', expected a list"),
+    (('gripper', 'joints'), 'finger', "gripper.joints is 'finger', expected a list"),
+    (('cameras', 'cam_left', 'T_base_camra'), {}, r"unknown keys \['T_base_camra'\] in "
+                                                  r"cameras.cam_left: known .*T_base_camera"),
+    (('cameras', 'cam_left', 'T_base_camera'), {'rotation_wxyz': []},
+     'unknown .* known .*rotation_xyzw'),
+    (('tcp', 'urdff'), 'x.urdf', r"unknown keys \['urdff'\] in tcp: known .*'urdf'"),
+    (('joints', 'name'), [], "unknown .* in joints: known .*'names'"),
+    (('gripper', 'effort'), 1, "unknown .* in gripper: known .*'positions'"),
+    (('tcp',), 'hand', "tcp is 'hand', expected the keys"),
+    (('base_frame',), None, 'base_frame is empty'),
+    (('joints', 'topic'), '/tf', "topic /tf as .*TF.*joints"),
+    (('cameras', 'cam_left', 'info'), '/cam_left/color/image_raw',
+     'topic /cam_left/color/image_raw as .*colour of cam_left.*camera info'),
+    (('cameras', 'cam_left', 'depth'), '/cam_right/color/image_raw',
+     'topic /cam_right/color/image_raw as .*colour of cam_right'),
+    (('cameras', 'cam_left', 'color'), '/joint_states', 'topic /joint_states as'),
+])
+def test_what_a_map_must_not_say(tmp_path: Path, keys, to, expected: str) -> None:
+    path = changed(tmp_path, *keys, to=to)
+    with pytest.raises(InputError, match=expected) as caught:
+        load_map(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize('name', ['x_depth', 'x_gripper'])
+def test_a_camera_is_not_named_as_the_pictures_of_another(tmp_path: Path, name: str) -> None:
+    topics = {'color': '/c', 'depth': '/d', 'info': '/i'}
+    with pytest.raises(InputError, match=f'map.yaml, camera {name}.*_depth or _gripper'):
+        load_map(topic_map(tmp_path / 'map.yaml', cameras={name: topics}))
+
+
+@pytest.mark.parametrize('what', [SHORT, SQLITE], ids=['mcap', 'sqlite3'])
+def test_a_folder_may_end_as_bags_of_ros_1_do(tmp_path: Path, what: Recording) -> None:
+    with open_bag(write_bag(tmp_path / 'demo.bag', what)) as bag:
+        assert len(list(bag.messages(['/cam_left/color/image_raw']))) == 4
+
+
+def test_a_list_of_files_that_is_none_is_named(tmp_path: Path) -> None:
+    metadata = write_bag(tmp_path / 'bag', SHORT) / 'metadata.yaml'
+    content = yaml.safe_load(metadata.read_text())
+    content['rosbag2_bagfile_information']['relative_file_paths'] = None
+    metadata.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match=r'metadata\.yaml.*relative_file_paths.*None'), \
+            open_bag(metadata.parent):
+        pass
+
+
+def test_a_topic_without_a_definition_is_explained(tmp_path: Path) -> None:
+    """rosbag2 of Jazzy writes the encoding 'unknown' for feedback of actions."""
+    bag, kind = write_bag(tmp_path / 'bag', SQLITE), 'my_msgs/action/Move_FeedbackMessage'
+    with sqlite3.connect(next(bag.glob('*.db3'))) as file:
+        file.execute('insert into message_definitions (topic_type, encoding, '
+                     'encoded_message_definition, type_description_hash) values (?, ?, ?, ?)',
+                     (kind, 'unknown', '', ''))
+        file.execute('insert into topics values (?, ?, ?, ?, ?, ?)', (99, '/odd', kind, 'cdr', '',
+                                                                      ''))
+        file.execute('insert into messages (topic_id, timestamp, data) values (99, ?, ?)',
+                     (START, b'\0\1\0\0'))
+    file.close()
+    line = check(bag, topic_map(tmp_path / 'map.yaml')).bad[0]
+    assert 'definition' in line.found and "'unknown'" in line.found
+    assert 'ros2 bag convert' in line.next and 'topics' in line.next
+
+
+@pytest.mark.parametrize(('what', 'single', 'told'), [
+    (SHORT, False, True), (SHORT, True, False), (SQLITE, False, False), (SQLITE, True, False)])
+def test_recover_is_advised_where_it_helps(tmp_path: Path, what, single, told) -> None:
+    bag = write_bag(tmp_path / 'bag', what)
+    file = next(p for p in bag.iterdir() if p.suffix in ('.mcap', '.db3'))
+    file.write_bytes(file.read_bytes()[:-4000] if file.suffix == '.mcap' else b'none' * 2000)
+    line = check(file if single else bag, topic_map(tmp_path / 'map.yaml')).bad[0]
+    assert line.next and ('fourdgen recover' in line.next) == told
+
+
+def test_findings_say_what_was_expected(tmp_path: Path) -> None:
+    line = check(tmp_path / 'none', topic_map(tmp_path / 'map.yaml')).bad[0]
+    assert line.found == 'expected a rosbag2 folder; got nothing there'
+
+
+def test_depth_of_cv_bridge_is_a_plain_png() -> None:
+    def coded(values: np.ndarray) -> SimpleNamespace:
+        data = io.BytesIO()
+        PILImage.fromarray(values).save(data, 'PNG')
+        return SimpleNamespace(format='png', data=data.getvalue())
+
+    depth = depth_mm(0, 0, (12, 16))
+    np.testing.assert_array_equal(compressed_depth_pixels(coded(depth)), depth)
+    with pytest.raises(InputError, match='16 bits in one channel'):
+        compressed_depth_pixels(coded(depth.astype(np.uint8)))
+    with pytest.raises(InputError, match='lossless'):
+        compressed_depth_pixels(SimpleNamespace(format='jpeg', data=b'\xff\xd8'))
+
+
+def test_brackets_in_names_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    bag = write_bag(tmp_path / 'take [bold]', SHORT)
+    odd, file = tmp_path / 'odd [/red]', str(topic_map(tmp_path / 'map.yaml'))
+    assert cli.main(['data', 'check', str(bag), str(odd), '--map', file]) == 1
+    shown = capsys.readouterr().out.replace('\n', '')
+    assert 'take [bold]: ' in shown and 'odd [/red]: ' in shown
+    out = tmp_path / 'set [/red]'
+    cli.main(['data', 'convert', str(bag), str(odd), '--map', file, '--out', str(out)])
+    shown = capsys.readouterr().out.replace('\n', '')
+    assert 'odd [/red]: ' in shown and 'set [/red]' in shown
