@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError
 
+MAX_OPENING = 0.2  # m, wider than any gripper that a table-top arm carries
+OPENING_SLACK = 0.005  # m below 0 that a simulated or measured opening may be
 
-def _require(condition: bool, what: str, expected: str, got: object) -> None:
+
+def _require(condition: bool, what: str, expected: str, got: object, hint: str = '') -> None:
     if not condition:
-        raise InputError(what, expected=expected, got=str(got))
+        raise InputError(what, expected=expected, got=str(got), hint=hint)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +98,10 @@ class Future:
     stamp ns of the source observation; `timings` in s by step name; `clamp_ratio` share of points
     that left the generator's coordinate range; opening (T,) float32 m between the finger pads where
     the generator generates it too, else None: fingers of a small image are three pixels wide.
+
+    Raises InputError for arrays of another shape or type and for values that cannot be meant: a
+    mask outside 0..1, valid points that are not finite, no positive focal lengths, two cameras of
+    one name, an opening outside 0..0.2 m, no frames, or dt not above 0.
     """
 
     rgb: NDArray[np.uint8]
@@ -114,8 +121,14 @@ class Future:
     opening: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        _require(self.rgb.ndim == 5 and self.rgb.shape[-1] == 3 and self.rgb.dtype == np.uint8,
-                 'rgb of future', '(V, T, H, W, 3) uint8', (self.rgb.shape, self.rgb.dtype))
+        self._require_shapes()
+        self._require_cameras()
+        self._require_values()
+
+    def _require_shapes(self) -> None:
+        _require(self.rgb.ndim == 5 and self.rgb.shape[-1] == 3 and self.rgb.dtype == np.uint8
+                 and self.rgb.size > 0, 'rgb of future', '(V, T, H, W, 3) uint8, all of them > 0',
+                 (self.rgb.shape, self.rgb.dtype))
         _require(self.points.shape == self.rgb.shape and self.points.dtype == np.float32,
                  'points of future', f'{self.rgb.shape} float32',
                  (self.points.shape, self.points.dtype))
@@ -124,14 +137,37 @@ class Future:
             _require(value.shape == self.rgb.shape[:4] and value.dtype == dtype,
                      f'{name} of future', f'{self.rgb.shape[:4]} {np.dtype(dtype)}',
                      (value.shape, value.dtype))
-        _require(self.K.shape == (self.rgb.shape[0], 3, 3), 'K of future',
-                 f'({self.rgb.shape[0]}, 3, 3)', self.K.shape)
-        _require(len(self.cameras) == self.rgb.shape[0], 'cameras of future',
-                 f'{self.rgb.shape[0]} names', self.cameras)
-        _require(self.dt > 0, 'dt of future', '> 0 s', self.dt)
+
+    def _require_cameras(self) -> None:
+        views = self.rgb.shape[0]
+        _require(self.K.shape == (views, 3, 3), 'K of future', f'({views}, 3, 3)', self.K.shape)
+        _require(bool(np.isfinite(self.K).all() and (self.K[:, [0, 1], [0, 1]] > 0).all()),
+                 'K of future', 'finite numbers with positive focal lengths, in pixels of the '
+                 'generated images', self.K.tolist())
+        _require(len(self.cameras) == views and len(set(self.cameras)) == views,
+                 'cameras of future', f'{views} distinct names', self.cameras)
+
+    def _require_values(self) -> None:
+        _require(0.0 < self.dt < float('inf'), 'dt of future', 'finite and > 0 s', self.dt)
+        low, high = float(self.gripper.min()), float(self.gripper.max())  # NaN when one is
+        _require(-1e-3 <= low <= high <= 1.0 + 1e-3, 'gripper of future', 'a mask in 0..1',
+                 f'{low:g}..{high:g}',
+                 'Apply a sigmoid to logits; divide an 8 bit mask by 255.')
+        finite = np.isfinite(self.points)
+        wrong = self.valid & ~(finite[..., 0] & finite[..., 1] & finite[..., 2])
+        _require(not wrong.any(), 'points of future', 'finite points where `valid` is true',
+                 f'NaN or infinity at {int(wrong.sum())} valid pixels',
+                 'Set valid=np.isfinite(points).all(-1).')
         if self.opening is not None:
-            _require(self.opening.shape == (self.frames,) and bool(np.isfinite(self.opening).all()),
-                     'opening of future', f'({self.frames},) finite m', self.opening)
+            self._require_opening(self.opening)
+
+    def _require_opening(self, opening: NDArray[np.float32]) -> None:
+        _require(isinstance(opening, np.ndarray) and opening.shape == (self.frames,),
+                 'opening of future', f'an array ({self.frames},) in m',
+                 f'{type(opening).__name__} {np.shape(opening)}')
+        _require(bool(((opening >= -OPENING_SLACK) & (opening <= MAX_OPENING)).all()),
+                 'opening of future', f'0..{MAX_OPENING:g} m between the finger pads',
+                 opening.tolist(), 'Give it in metres, not in millimetres.')
 
     @property
     def frames(self) -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
 
 import numpy as np
@@ -16,6 +17,19 @@ from fourdgen_ros.core.types import Future
 Array = NDArray[np.float64]
 MASK = 0.5  # a pixel above it shows the gripper
 MOVED = 0.01  # m
+
+
+def require_comparable(future: Future, cameras: Sequence[str]) -> None:
+    """Raises InputError unless the future has the views of `cameras`, in that order, and something
+    after frame 0."""
+    what = f'future of generator {future.generator!r}'
+    if tuple(future.cameras) != tuple(cameras):
+        raise InputError(what, expected=f'the views of all cameras of the cell, {tuple(cameras)}',
+                         got=f'{len(future.cameras)}, {tuple(future.cameras)}',
+                         hint='Return one view per view of the observation, in its order.')
+    if future.frames < 2:
+        raise InputError(what, expected='T >= 2: frame 0, the observation, and one after it',
+                         got=f'T = {future.frames}', hint='Return more frames.')
 
 
 def pose_errors(poses: Array, true: Array) -> tuple[Array, Array]:

@@ -59,7 +59,8 @@ class OpenLoop:
         self._look()
 
     def run(self, seed: int) -> list[dict[str, object]]:
-        """One row of measures per start on the expert episode of a seed."""
+        """One row of measures per start on the expert episode of a seed. Raises InputError for
+        futures without all views of the cell or without a frame after the first."""
         return [self._measure(seed, *start) for start in list(self._starts(seed))]
 
     def _starts(self, seed: int) -> Iterator[tuple[CellState, Observation]]:
@@ -95,6 +96,7 @@ class OpenLoop:
         future = self._generator.generate(observation, task=cell.task, seed=seed,
                                           steps=self._steps)
         row['generate_s'] = time.perf_counter() - begin
+        metrics.require_comparable(future, cell.cameras)
         truth = self._truth(future)
         row |= agreement(truth.future, self._T_ref_cameras, 'true_')
         oracle = self._generator.name == 'oracle'

@@ -17,27 +17,41 @@ Item = TypeVar('Item')
 Row = TypeVar('Row')
 
 
-class _Worker:
-    call: Callable[[Any], Any]
+class _Actor:
+    """One worker, which builds when its first item comes: what building raises is then raised to
+    the parent with that item, while a worker that raises when it starts has merely died."""
+
+    def __init__(self, build: Callable[..., Callable[[Any], Any]], args: tuple) -> None:
+        self._build, self._args = build, args
+        self._call: Callable[[Any], Any] | None = None
+
+    def run(self, item: Any) -> Any:
+        if self._call is None:
+            self._call = self._build(*self._args)
+        return self._call(item)
+
+
+class _Process:
+    actor: _Actor
 
 
 def _start(build: Callable[..., Callable[[Item], Row]], args: tuple) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
-    _Worker.call = build(*args)
+    _Process.actor = _Actor(build, args)
 
 
 def _call(item: Any) -> Any:
-    return _Worker.call(item)
+    return _Process.actor.run(item)
 
 
 def results(build: Callable[..., Callable[[Item], Row]], args: tuple, items: Sequence[Item],
             workers: int, *, ray: bool = False) -> Iterator[Row]:
     """`build(*args)(item)` for every item, as they finish; with one worker in this process.
 
-    `build` and `args` must be picklable. What a call raises is raised here, and ends the others;
-    ExecutionError when a process dies. With `ray` the workers are Ray actors, on the cluster that
-    the environment variable RAY_ADDRESS names or on this machine; MissingDependencyError without
-    Ray.
+    `build` and `args` must be picklable. What building or a call raises is raised here, and ends
+    the others; ExecutionError when a process dies. With `ray` the workers are Ray actors, on the
+    cluster that the environment variable RAY_ADDRESS names or on this machine;
+    MissingDependencyError without Ray.
     """
     if not items:
         return
@@ -66,16 +80,6 @@ def results(build: Callable[..., Callable[[Item], Row]], args: tuple, items: Seq
         pool.shutdown(wait=done, cancel_futures=True)
         for process in processes if not done else ():
             process.terminate()
-
-
-class _Actor:
-    """One Ray worker: a process with one core."""
-
-    def __init__(self, build: Callable[..., Callable[[Any], Any]], args: tuple) -> None:
-        self._call = build(*args)
-
-    def run(self, item: Any) -> Any:
-        return self._call(item)
 
 
 def _ray_results(build: Callable[..., Callable[[Item], Row]], args: tuple, items: Sequence[Item],

@@ -76,10 +76,49 @@ def test_an_observation_needs_distinct_views(views):
     ('K', K),
     ('cameras', ('a',)),
     ('dt', 0.0),
+    ('dt', np.nan),
+    ('dt', np.inf),
+    ('rgb', np.zeros((2, 0, 4, 6, 3), np.uint8)),
+    ('points', np.full((2, 3, 4, 6, 3), np.nan, np.float32)),
+    ('points', np.full((2, 3, 4, 6, 3), np.inf, np.float32)),
+    ('gripper', np.full((2, 3, 4, 6), 255.0, np.float32)),
+    ('gripper', np.full((2, 3, 4, 6), -4.0, np.float32)),
+    ('gripper', np.full((2, 3, 4, 6), np.nan, np.float32)),
+    ('K', np.zeros((2, 3, 3))),
+    ('K', np.full((2, 3, 3), np.nan)),
+    ('K', np.stack([K, K * [[1.0], [-1.0], [1.0]]])),
+    ('cameras', ('a', 'a')),
+    ('opening', np.zeros((3, 1), np.float32)),
+    ('opening', [0.08, 0.08, 0.08]),
+    ('opening', np.array([0.08, np.nan, 0.08], np.float32)),
+    ('opening', np.full(3, 80.0, np.float32)),
+    ('opening', np.full(3, -0.02, np.float32)),
 ])
 def test_a_malformed_future_is_refused_by_name(name, value):
     with pytest.raises(InputError, match=f'{name} of future'):
         replace(future(), **{name: value})
+
+
+@pytest.mark.parametrize(('name', 'value', 'hint'), [
+    ('gripper', np.full((2, 3, 4, 6), 255.0, np.float32), 'sigmoid.* 255'),
+    ('points', np.full((2, 3, 4, 6, 3), np.nan, np.float32), 'np.isfinite'),
+    ('opening', np.full(3, 80.0, np.float32), 'millimetres')])
+def test_a_future_tells_the_likely_mistake(name, value, hint):
+    with pytest.raises(InputError, match=hint):
+        replace(future(), **{name: value})
+
+
+def test_one_bad_valid_point_is_counted_and_an_invalid_one_may_be_nan():
+    points, valid = future().points.copy(), future().valid.copy()
+    points[1, 2, 3, 5, 1] = np.nan
+    with pytest.raises(InputError, match='at 1 valid pixels'):
+        replace(future(), points=points)
+    valid[1, 2, 3, 5] = False
+    assert replace(future(), points=points, valid=valid).frames == 3
+
+
+def test_a_simulated_gripper_may_close_a_little_too_far():
+    assert replace(future(), opening=np.array([0.08, 0.0, -1e-4], np.float32)).frames == 3
 
 
 def test_a_future_counts_its_frames():

@@ -86,6 +86,27 @@ def test_one_view_cannot_be_compared(plate: Future) -> None:
         metrics.cross_view_iou(single, T_REF_CAMERAS[:1])
 
 
+def _part(future: Future, views: int, frames: int) -> Future:
+    arrays = {name: getattr(future, name)[:views, :frames] for name in
+              ('rgb', 'points', 'valid', 'gripper')}
+    return replace(future, **arrays, K=future.K[:views], cameras=future.cameras[:views])
+
+
+def test_a_future_with_other_views_cannot_be_compared(plate: Future) -> None:
+    metrics.require_comparable(plate, ('a', 'b'))
+    with pytest.raises(InputError, match=r"\('a', 'b'\); got 1, \('a',\)"):
+        metrics.require_comparable(_part(plate, 1, 2), ('a', 'b'))
+    with pytest.raises(InputError, match=r"\('a',\); got 2, \('a', 'b'\)"):
+        metrics.require_comparable(plate, ('a',))
+    with pytest.raises(InputError, match='in its order'):
+        metrics.require_comparable(plate, ('b', 'a'))
+
+
+def test_a_future_of_one_frame_cannot_be_compared(plate: Future) -> None:
+    with pytest.raises(InputError, match='T >= 2.*got T = 1'):
+        metrics.require_comparable(_part(plate, 2, 1), ('a', 'b'))
+
+
 def test_lift_leaves_out_what_the_camera_cannot_see() -> None:
     points = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [9.0, 0.0, 1.0], [np.nan] * 3])
     assert metrics.lift(points, (H, W), K, np.eye(4)).sum() == 1

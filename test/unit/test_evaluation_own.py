@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.errors import GenerationError, InputError
+from fourdgen_ros.core.types import Observation, RgbdView
 from fourdgen_ros.evaluation.generators import fingerprint, load_generator, model_folder
 from fourdgen_ros.evaluation.own import is_own
 
@@ -22,6 +24,21 @@ class Mine:
 class Nameless:
     def generate(self, observation, *, task, seed, steps=None):
         raise NotImplementedError
+
+
+class Needs(Mine):
+    def __init__(self, path):
+        pass
+
+
+class Broken(Mine):
+    def __init__(self):
+        len(5)
+
+
+class Empty(Mine):
+    def generate(self, observation, *, task, seed, steps=None):
+        pass
 
 
 ready = Mine()
@@ -43,11 +60,24 @@ def test_a_class_or_an_object_is_used(name: str) -> None:
 
 @pytest.mark.parametrize(('name', 'message'), [
     ('no_such_module:Mine', 'No module named'), ('somebodys_generator:Other', 'Other'),
-    ('somebodys_generator:Nameless', 'an object with `name` and `generate`')])
+    ('somebodys_generator:Nameless', 'an object with `name` and `generate`'),
+    ('somebodys_generator:Needs', r'made without arguments; got arguments \(path\)')])
 def test_what_is_no_generator_is_refused_with_the_next_step(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         load_generator(name)
     assert error.value.hint
+
+
+def test_an_error_inside_a_constructor_is_not_hidden() -> None:
+    with pytest.raises(TypeError, match='has no len'):
+        load_generator('somebodys_generator:Broken')
+
+
+def test_a_class_that_returns_no_future_is_named() -> None:
+    view = RgbdView(np.zeros((4, 6, 3), np.uint8), np.ones((4, 6), np.float32), np.eye(3), 0, 'a')
+    empty = load_generator('somebodys_generator:Empty')
+    with pytest.raises(GenerationError, match='somebodys_generator:Empty.*Future; got NoneType'):
+        empty.generate(Observation((view,)), task='a', seed=0)
 
 
 @pytest.mark.parametrize('name', ['tiny', 'runs/a:b', './a:b', 'a:', ':b', 'C:/x', 'a:b:c'])

@@ -14,6 +14,7 @@ import pytest
 
 from fourdgen_ros.core.errors import ExecutionError, InputError, MissingDependencyError
 from fourdgen_ros.evaluation.generators import fingerprint, load_generator, model_folder
+from fourdgen_ros.evaluation.own import load_own
 from fourdgen_ros.evaluation.partial import PartialResults
 from fourdgen_ros.evaluation.pool import results
 from fourdgen_ros.evaluation.rollout import RolloutSpec, report, rollout
@@ -97,6 +98,12 @@ def test_ray_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_worker_that_dies_is_named() -> None:
     with pytest.raises(ExecutionError, match='worker'):
         list(results(functools.partial, (os._exit,), [1, 2], 2))
+
+
+def test_what_a_worker_cannot_build_is_told() -> None:
+    with pytest.raises(InputError, match='No module named') as error:
+        list(results(load_own, ('no_such_module:Mine',), [1, 2], 2))
+    assert error.value.hint
 
 
 def test_generator_names(tmp_path: Path) -> None:
