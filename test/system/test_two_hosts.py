@@ -97,9 +97,9 @@ def test_images_pass_between_hosts(hosts: two_hosts.TwoHosts, transports: str, t
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize('peers', [False, True], ids=['multicast', 'static peers'])
-def test_a_future_comes_from_the_other_host(hosts: two_hosts.TwoHosts, peers: bool) -> None:
-    variables = bench_network.environment('profile', peers=peers)
+def test_a_future_comes_from_the_other_host(hosts: two_hosts.TwoHosts) -> None:
+    # not with static peers: at times two participants do not find each other (docs/distributed.md)
+    variables = bench_network.environment('profile')
     hosts.start('gpu', [sys.executable, '-c', GENERATOR], variables)
     hosts.start('robot', [sys.executable, '-c', CAMERAS], variables)
     told = bench_network.answer(hosts, bench_network.ask(hosts, variables, None, '--goals', '1'))
