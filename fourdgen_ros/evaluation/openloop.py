@@ -190,8 +190,7 @@ def evaluate(task: str, generator: str, seeds: Iterable[int], batch: Batch | Non
 
     `tracker` is a parameter file of the node `tracker`, None for the embedded one. With `fault` all
     observations have it, and the truth does not. `steps` of denoising; None: the generator's own
-    number. Raises InputError for a fault that the generator
-    cannot have.
+    number. Raises InputError for a fault that the generator cannot have.
 
     `tcp_mm` and the like: tracked generated futures against the truth; `true_...`: the same measure
     on true futures, that is the tracker alone.
@@ -203,7 +202,6 @@ def evaluate(task: str, generator: str, seeds: Iterable[int], batch: Batch | Non
     if fault is not None:
         require_sight(generator, fault)
         what['fault'] = str(fault)
-
     if steps is not None:
         what['steps'] = steps
 

@@ -20,10 +20,10 @@ from rclpy.subscription import Subscription
 class InputNode(Node):
     """A hidden node beside `owner` that only subscribes, with an executor and a thread of its own.
 
-    rclpy's executors look at all that their nodes have for every single message. Beside the
-    actions, services and parameters of a stage, in a MultiThreadedExecutor, one message of /tf cost
-    5 ms of a core; here it costs 0.6. tf2_ros gives TF a node and a thread too. Callbacks are
-    called one at a time and must not wait for anything.
+    rclpy's executors look at all that their nodes have for every single message, the
+    MultiThreadedExecutor of a stage at its actions, services and parameters too; what nodes cost
+    now: scripts/bench_nodes.py. tf2_ros gives TF a node and a thread as well. Callbacks are called
+    one at a time and must not wait for anything.
     """
 
     def __init__(self, owner: Node) -> None:

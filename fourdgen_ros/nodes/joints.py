@@ -30,7 +30,7 @@ class Joints:
         self._lock = threading.Lock()
         self._positions: dict[str, tuple[float, float]] = {}
         node.inputs.subscribe(JointState, TOPIC, self._on_message, SENSOR,
-                                        event_callbacks=qos_events(node, TOPIC))
+                              event_callbacks=qos_events(node, TOPIC))
 
     def _on_message(self, message: JointState) -> None:
         now = time.monotonic()

@@ -72,7 +72,7 @@ class PythonRecording:
             self._writer = open_writer(self.folder, custom_data)
             self._open(WriteQueue(self._writer, self._queue_bytes, guard, ended))
         except BaseException:
-            self._stop_input()
+            self._node.destroy_node()
             raise
         self.note(note)
 
@@ -143,14 +143,11 @@ class PythonRecording:
 
     def finish(self, custom_data: Mapping[str, str]) -> None:
         """See `Recording`."""
-        self._stop_input()
+        self._node.destroy_node()
         self._writer.custom_data.update(custom_data)
         self._queue.end()
         if self.complete:  # it may have ended before, with other values
             bag_metadata.set_custom_data(self.folder, custom_data)
-
-    def _stop_input(self) -> None:
-        self._node.destroy_node()
 
     # --- state --------------------------------------------------------------------------------
 

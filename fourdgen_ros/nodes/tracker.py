@@ -85,7 +85,7 @@ class TrackerNode(ManagedNode):
                                  callback_group=self.group,
                                  event_callbacks=qos_events(self, 'future'))
         self.inputs.subscribe(JointState, '/joint_states', self._on_joints, SENSOR,
-                                        event_callbacks=qos_events(self, '/joint_states'))
+                              event_callbacks=qos_events(self, '/joint_states'))
 
     def cleanup(self) -> None:
         """Forget the model, end the tracker's process; a stage that computes runs on unseen."""

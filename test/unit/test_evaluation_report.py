@@ -19,6 +19,7 @@ from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.evaluation.report import charts
 from fourdgen_ros.evaluation.report.load import OUTCOME, Run, Runs, load_runs
 from fourdgen_ros.evaluation.report.markup import Markup, element, number
+from fourdgen_ros.evaluation.report.names import method
 from fourdgen_ros.evaluation.report.page import page, write_report
 from fourdgen_ros.evaluation.statistics import summary, wilson
 
@@ -212,3 +213,9 @@ def test_bars_stay_inside_the_chart(stages: list[tuple[float, float]]) -> None:
     drawn = charts.waterfall('x', [('s', p50, p50 + more) for p50, more in stages])
     ends = [float(x) for x in re.findall(r'x2="([-\d.]+)"', drawn)]
     assert all(0 <= x <= charts.WIDTH for x in ends)
+
+
+def test_reports_of_other_steps_and_faults_have_names_of_their_own() -> None:
+    value = {'task': 'A', 'generator': 'tiny', 'camera_set': 'fixed'}
+    assert method(value) == 'tiny'
+    assert method(value | {'fault': 'skew=300', 'steps': 2}) == 'tiny, skew=300, 2 steps'

@@ -11,12 +11,15 @@ from fourdgen_ros.sim.cameras import FIXED
 
 
 def method(value: dict) -> str:
-    """The generator, where its cameras stood when they moved, and what was wrong with them."""
+    """The generator, where its cameras stood when they moved, what was wrong with them, and in how
+    many steps it was asked to make its futures."""
     cameras = value.get('camera_set', FIXED)
     name = label(value['generator'])
     if cameras != FIXED:
         name += f', cameras {cameras}'
-    return f"{name}, {value['fault']}" if 'fault' in value else name
+    if 'fault' in value:
+        name += f", {value['fault']}"
+    return f"{name}, {value['steps']} steps" if 'steps' in value else name
 
 
 def run_name(value: dict, by_task: dict[str, list[dict]]) -> str:
