@@ -39,8 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='svd-4dgen: of the network that finds the gripper (%(default)s)')
     parser.add_argument('--size', type=options.positive, nargs=2, metavar=('HEIGHT', 'WIDTH'),
                         help='svd-4dgen: pixels of the images (256 320, or as in --init)')
-    parser.add_argument('--batch', type=options.positive, default=1,
-                        help='svd-4dgen: samples a step (%(default)s)')
+    parser.add_argument('--batch', type=options.positive,
+                        help='samples a step (tiny: 24 in the codec, 32 in the dynamics; '
+                             'svd-4dgen: 1; diffusion-policy: 32)')
+    parser.add_argument('--learning-rate', type=float, default=4e-4,
+                        help='tiny: at the start, from which it falls; lower it to go on from a '
+                             'finished preset (%(default)s)')
     parser.add_argument('--gradient-checkpointing', action='store_true',
                         help='svd-4dgen: less memory for more time')
     parser.add_argument('--episodes', type=int, help='use only the first episodes of each')
@@ -94,7 +98,8 @@ def _tiny(args: argparse.Namespace) -> dict[str, dict[str, float]]:
         args.data, args.out, codec_minutes=args.codec_minutes, init=args.init,
         init_codec=args.init_codec, dynamics_minutes=args.dynamics_minutes,
         episodes=args.episodes, seed=args.seed, cross_view=not args.no_cross_view,
-        depth=not args.no_depth, sensor_faults=args.sensor_faults,
+        depth=not args.no_depth, sensor_faults=args.sensor_faults, batch=args.batch,
+        learning_rate=args.learning_rate,
         compile_model=args.compile)
 
 
@@ -112,8 +117,8 @@ def _svd_4dgen(args: argparse.Namespace) -> dict[str, dict[str, float]]:
         args.data, args.out, svd=args.svd, init=args.init,
         size=None if args.size is None else tuple(args.size), vae_minutes=args.codec_minutes,
         denoiser_minutes=args.dynamics_minutes, gripper_minutes=args.gripper_minutes,
-        batch=args.batch, checkpointing=args.gradient_checkpointing, episodes=args.episodes,
-        seed=args.seed)
+        batch=1 if args.batch is None else args.batch,
+        checkpointing=args.gradient_checkpointing, episodes=args.episodes, seed=args.seed)
 
 
 def _diffusion_policy(args: argparse.Namespace) -> dict[str, float]:
@@ -133,7 +138,8 @@ def _diffusion_policy(args: argparse.Namespace) -> dict[str, float]:
                              got='--preset diffusion-policy')
     command = [*policy_command('train'), '--out', args.out, '--minutes', args.dynamics_minutes,
                '--seed', args.seed, '--data', *args.data]
-    for option, value in (('--episodes', args.episodes), ('--threads', args.threads)):
+    for option, value in (('--episodes', args.episodes), ('--threads', args.threads),
+                          ('--batch', args.batch)):
         if value is not None:
             command += [option, value]
     done = subprocess.run([str(part) for part in command], env=policy_environment(),

@@ -142,7 +142,9 @@ def load(folder: Path, device: str = 'cpu') -> Policy:
         stored = json.loads((folder / MARK).read_text())
         about = About(**stored | {key: tuple(stored[key]) for key in ('tasks', 'cameras')})
         net = DiffusionPolicy.from_pretrained(folder, local_files_only=True, strict=True)
-        before = PolicyProcessorPipeline.from_pretrained(folder, 'policy_preprocessor.json')
+        before = PolicyProcessorPipeline.from_pretrained(
+            folder, 'policy_preprocessor.json',
+            overrides={'device_processor': {'device': device}})  # not the one of the training
         after = PolicyProcessorPipeline.from_pretrained(
             folder, 'policy_postprocessor.json', to_transition=policy_action_to_transition,
             to_output=transition_to_policy_action)

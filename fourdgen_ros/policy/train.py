@@ -42,9 +42,9 @@ class _Step(nn.Module):
 
 
 def samples(data: Demonstrations, rng: np.random.Generator, size: int, episodes: list[int],
-            about: About) -> dict[str, Tensor]:
+            about: About, device: str = 'cpu') -> dict[str, Tensor]:
     """A batch of random moments with the actions that follow: the tool at the next HORIZON records.
-    It holds still after the end of the episode."""
+    It holds still after the end of the episode. Pictures go to `device` as bytes."""
     rgb, tool, task, action = [], [], [], []
     for i in rng.choice(episodes, size):
         e = data.episodes[int(i)]
@@ -53,10 +53,11 @@ def samples(data: Demonstrations, rng: np.random.Generator, size: int, episodes:
         tool.append(e.tcp[t, 0])
         task.append(e.task)
         action.append(e.tcp[np.minimum(t + 1 + np.arange(HORIZON), len(e) - 1), 0])
-    return observed(torch.from_numpy(np.stack(rgb)), torch.from_numpy(np.stack(tool)),
-                    torch.tensor(task), about) | {
-        'action': torch.from_numpy(np.stack(action)),
-        'action_is_pad': torch.zeros(size, HORIZON, dtype=torch.bool)}
+    return observed(torch.from_numpy(np.stack(rgb)).to(device),
+                    torch.from_numpy(np.stack(tool)).to(device),
+                    torch.tensor(task, device=device), about) | {
+        'action': torch.from_numpy(np.stack(action)).to(device),
+        'action_is_pad': torch.zeros(size, HORIZON, dtype=torch.bool, device=device)}
 
 
 def train_policy(folders: list[Path], out: Path, config: LoopConfig, *, batch: int = 32,
@@ -89,7 +90,7 @@ def train_policy(folders: list[Path], out: Path, config: LoopConfig, *, batch: i
         return {'tcp_mean_mm': float(mm.mean()), 'tcp_mm': float(mm.median())}
 
     measures = train(_Step(policy), config,
-                     lambda rng: (samples(data, rng, batch, training, about),), validate,
+                     lambda rng: (samples(data, rng, batch, training, about, device),), validate,
                      better='tcp_mean_mm')
     policy.save(out / 'policy')
     return measures

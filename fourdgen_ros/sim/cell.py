@@ -33,6 +33,8 @@ from fourdgen_ros.sim.tasks import load_task
 
 Array = NDArray[np.float64]
 _STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
+_APPEARANCE = int(mujoco.mjtState.mjSTATE_TIME | mujoco.mjtState.mjSTATE_QPOS
+                  | mujoco.mjtState.mjSTATE_MOCAP_POS | mujoco.mjtState.mjSTATE_MOCAP_QUAT)
 _FEED_FORWARD = 0.1  # s; damping over stiffness of the arm servos, cancels their lag
 _GRIPPER_SPEED = 0.2  # m/s of the opening
 _SETTLE = 0.5  # s of physics after objects are placed
@@ -295,6 +297,26 @@ class Cell:
             mujoco.mj_setState(self._model, self._data, state.physics, _STATE)
             self._gripper_target = state.gripper_target
             self._aim(state.seed, state.camera_set)
+            mujoco.mj_forward(self._model, self._data)
+
+    def appearance(self) -> Array:
+        """What pictures depend on beside the cameras, (n,): time, positions, poses of fixtures."""
+        with self._lock:
+            values = np.empty(mujoco.mj_stateSize(self._model, _APPEARANCE))
+            mujoco.mj_getState(self._model, self._data, values, _APPEARANCE)
+            return values
+
+    def set_appearance(self, values: Array, seed: int) -> None:
+        """Look as a cell of the same task and `seed` did, from the cameras that this one's set has
+        for the seed. Not to go on from: velocities are not part of it. Raises InputError when it is
+        of another scene."""
+        size = mujoco.mj_stateSize(self._model, _APPEARANCE)
+        if values.shape != (size,):
+            raise InputError('appearance of the cell', expected=f'{size} numbers for {self.task}',
+                             got=str(values.shape))
+        with self._lock:
+            mujoco.mj_setState(self._model, self._data, values.astype(np.float64), _APPEARANCE)
+            self._aim(seed, self.camera_set)
             mujoco.mj_forward(self._model, self._data)
 
     def _aim(self, seed: int, camera_set: str) -> None:

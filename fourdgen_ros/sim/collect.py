@@ -116,8 +116,9 @@ def _start_mid_task(cell: Cell, expert: Expert, rng: np.random.Generator) -> Non
     cell.step(0.2)
 
 
-def record(cell: Cell, expert: Expert, seed: int, perturb: bool) -> dict[str, NDArray] | None:
-    """One episode as the arrays of the dataset; None when the expert failed.
+def demonstrate(cell: Cell, expert: Expert, seed: int, perturb: bool) -> NDArray | None:
+    """One episode as what the cell looked like at each record, (T, n), see `Cell.appearance`; None
+    when the expert failed.
 
     With `perturb`, 60 % of the episodes start away from home or in the middle of the task, and the
     expert is disturbed on the way in most. Depends on `seed` only.
@@ -132,28 +133,42 @@ def record(cell: Cell, expert: Expert, seed: int, perturb: bool) -> dict[str, ND
             _start_anywhere(cell, rng)
         expert.plan_from_here()
     disturber = _Disturber(rng) if perturb and rng.uniform() < 0.7 else None
-    start, frames, done = cell.time, [], None
+    start, records, done = cell.time, [], None
     while done is None or cell.time < done + _TAIL:
         if cell.time - start > _LIMIT:
             return None
-        if cell.time - start >= len(frames) / RATE - 1e-6:
-            frames.append(_frame(cell, cell.time - start))
+        if cell.time - start >= len(records) / RATE - 1e-6:
+            records.append(cell.appearance())
         if disturber is None:
             expert.drive()
         else:
             disturber.drive(cell, expert)
         if done is None and expert.resting and cell.success():
             done = cell.time
-    if not cell.success():
-        return None
+    return np.stack(records) if cell.success() else None
+
+
+def draw(cell: Cell, appearances: NDArray, seed: int) -> dict[str, NDArray]:
+    """The arrays of the dataset of what `demonstrate` returned, seen by the cameras of `cell`."""
+    frames = []
+    for values in appearances:
+        cell.set_appearance(values, seed)
+        frames.append(_frame(cell))
     episode = {key: np.stack([f[key] for f in frames]) for key in frames[0]}
+    episode['times'] -= episode['times'][0]
     episode['K'] = np.stack([cell.intrinsics(c, HEIGHT, WIDTH) for c in cell.cameras])
     episode['T_base_camera'] = np.stack([cell.T_base_camera(c) for c in cell.cameras])
     episode['seed'], episode['success'] = np.array(seed), np.array(True)
     return episode
 
 
-def _frame(cell: Cell, time: float) -> dict[str, NDArray]:
+def record(cell: Cell, expert: Expert, seed: int, perturb: bool) -> dict[str, NDArray] | None:
+    """One episode as the arrays of the dataset, see `demonstrate`; None when the expert failed."""
+    appearances = demonstrate(cell, expert, seed, perturb)
+    return None if appearances is None else draw(cell, appearances, seed)
+
+
+def _frame(cell: Cell) -> dict[str, NDArray]:
     views = [cell.render(c, HEIGHT, WIDTH) for c in cell.cameras]
     depth = np.nan_to_num(np.stack([v.depth for v in views]), nan=0.0) / DEPTH_UNIT
     return {
@@ -163,7 +178,7 @@ def _frame(cell: Cell, time: float) -> dict[str, NDArray]:
         'tcp': cell.tcp_pose(),
         'opening': np.array(cell.opening),
         'joints': cell.joint_positions,
-        'times': np.array(time),
+        'times': np.array(cell.time),
     }
 
 

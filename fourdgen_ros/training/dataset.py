@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Demonstrations in memory, and the samples that the two training stages draw from them.
+"""Demonstrations, and the samples that the two training stages draw from them.
 
-Layout of a data set: `fourdgen_ros.sim.collect`. Pictures are kept as the integers they were
-recorded in (6 bytes a pixel), so 1000 episodes of two views fit in 6 GB; floats are made per batch.
+Layout of a data set: `fourdgen_ros.sim.collect`. Pictures stay in their files, which are mapped:
+what is drawn is read, and the processes of one machine share what the system keeps of it. They
+travel to the device as the integers they were recorded in; floats are made there.
 """
 
 from __future__ import annotations
 
 import json
+import mmap
+import struct
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Self
@@ -59,7 +62,14 @@ class _Batch:
 
     def to(self, device: torch.device) -> Self:
         """The same batch with its tensors on `device`."""
-        return replace(self, **{f.name: value.to(device) for f in fields(self)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> Self:
+        """The same batch where a GPU fetches it beside its work; as it is without one."""
+        return self._each(Tensor.pin_memory) if torch.cuda.is_available() else self
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        return replace(self, **{f.name: change(value) for f in fields(self)
                                 if isinstance(value := getattr(self, f.name), Tensor)})
 
 
@@ -83,21 +93,52 @@ class CodecBatch(_Batch):
 
 
 @dataclass
+class CodecRecords(_Batch):
+    """A `CodecBatch` as it was recorded: rgb and rgb0 (N, H, W, 3) uint8, depth and depth0
+    (N, H, W), see `_stored`, gripper (N, H, W) bool."""
+
+    rgb: Tensor
+    rgb0: Tensor
+    depth: Tensor
+    depth0: Tensor
+    gripper: Tensor
+    tcp: Tensor
+    K: Tensor
+
+    def batch(self) -> CodecBatch:
+        """What the codec is trained on, on the device of the records."""
+        metres, metres0 = _metres(self.depth), _metres(self.depth0)
+        return CodecBatch(
+            frame=frame_tensor(self.rgb, metres, self.K),
+            frame0=frame_tensor(self.rgb0, metres0, self.K),
+            rgb=self.rgb.permute(0, 3, 1, 2).float() / 127.5 - 1.0, depth=metres, depth0=metres0,
+            gripper=self.gripper.float(), tcp=self.tcp, K=self.K)
+
+
+@dataclass
 class DynamicsBatch(_Batch):
     """Observations and what follows them.
 
-    frame0 (B, V, 7, H, W) as `frame_tensor` makes it; index (B, 1 + T, 2): episode and record of
-    frame 0 and the future frames; tcp (B, V, T, 10) of the future, see `tcp_vectors`; keyframes
-    (B, V, 2, 3) of frame 0, see `next_grips`; camera (B, V, 9) relative to the reference view; task
-    (B,) index.
+    rgb (B, V, H, W, 3) uint8, depth (B, V, H, W), see `_stored`, and K (B, V, 3, 3) of frame 0;
+    index (B, 1 + T, 2): episode and record of frame 0 and the future frames; tcp (B, V, T, 10) of
+    the future, see `tcp_vectors`; keyframes (B, V, 2, 3) of frame 0, see `next_grips`; camera
+    (B, V, 9) relative to the reference view; task (B,) index.
     """
 
-    frame0: Tensor
+    rgb: Tensor
+    depth: Tensor
+    K: Tensor
     index: NDArray[np.int64]
     tcp: Tensor
     keyframes: Tensor
     camera: Tensor
     task: Tensor
+
+    def frame0(self) -> Tensor:
+        """(B, V, 7, H, W) as `frame_tensor` makes it."""
+        frames = frame_tensor(self.rgb.flatten(0, 1), _metres(self.depth).flatten(0, 1),
+                              self.K.flatten(0, 1))
+        return frames.unflatten(0, self.rgb.shape[:2])
 
 
 @dataclass
@@ -117,7 +158,7 @@ class ClipBatch(_Batch):
 
 
 class Demonstrations:
-    """Data sets in memory, the episodes of each in the order of their seeds.
+    """Data sets, the episodes of each in the order of their seeds.
 
     `sets` tells which of `episodes` come from which folder. With `limit`, only the first so many of
     each; without `depth` that of every pixel is `codec.PLANE`. Raises InputError when a folder is
@@ -152,36 +193,33 @@ class Demonstrations:
                              got=f'{self.rate:g} Hz')
         return stride
 
-    def codec_batch(self, rng: np.random.Generator, size: int, episodes: Sequence[int],
-                    reach: int) -> CodecBatch:
+    def codec_records(self, rng: np.random.Generator, size: int, episodes: Sequence[int],
+                      reach: int) -> CodecRecords:
         """Random frames at most `reach` records after their frame 0."""
-        picks = []
-        for _ in range(size):
-            i = int(rng.choice(episodes))
-            e = self.episodes[i]
-            t0 = int(rng.integers(len(e)))
-            t = min(len(e) - 1, t0 + int(rng.integers(reach + 1)))
-            picks.append((i, int(rng.integers(e.rgb.shape[1])), t0, t))
-        return self.frames(picks)
-
-    def frames(self, picks: list[tuple[int, int, int, int]]) -> CodecBatch:
-        """Frames at (episode, view, time of frame 0, time)."""
         rgb, rgb0, depth, depth0, gripper, tcp, K = [], [], [], [], [], [], []
-        for i, v, t0, t in picks:
+        for i in rng.choice(episodes, size):
             e = self.episodes[i]
+            v, t0 = rng.integers(e.rgb.shape[1]), rng.integers(len(e))
+            t = min(len(e) - 1, t0 + rng.integers(reach + 1))
             for values, source, at in ((rgb, e.rgb, t), (rgb0, e.rgb, t0), (depth, e.depth, t),
                                        (depth0, e.depth, t0), (gripper, e.gripper, t)):
                 values.append(source[at, v])
             tcp.append(e.tcp[t, v])
             K.append(e.K[v])
-        k = torch.from_numpy(np.stack(K)).float()
-        metres, metres0 = _metres(depth), _metres(depth0)
-        colour, colour0 = torch.from_numpy(np.stack(rgb)), torch.from_numpy(np.stack(rgb0))
-        return CodecBatch(
-            frame=frame_tensor(colour, metres, k), frame0=frame_tensor(colour0, metres0, k),
-            rgb=colour.permute(0, 3, 1, 2).float() / 127.5 - 1.0, depth=metres, depth0=metres0,
-            gripper=torch.from_numpy(np.stack(gripper)).float(),
-            tcp=torch.from_numpy(np.stack(tcp)), K=k)
+        return CodecRecords(
+            rgb=torch.from_numpy(np.stack(rgb)), rgb0=torch.from_numpy(np.stack(rgb0)),
+            depth=_stored(depth), depth0=_stored(depth0),
+            gripper=torch.from_numpy(np.stack(gripper)), tcp=torch.from_numpy(np.stack(tcp)),
+            K=torch.from_numpy(np.stack(K)).float())
+
+    def frames(self, episode: int, device: torch.device) -> Tensor:
+        """All frames (T, V, 7, H, W) of an episode as `frame_tensor` makes them, on `device`."""
+        e = self.episodes[episode]
+        t, v = e.rgb.shape[:2]
+        rgb, depth = torch.from_numpy(e.rgb.copy()).to(device), _stored(e.depth).to(device)
+        K = torch.from_numpy(e.K).float().to(device).repeat(t, 1, 1)
+        frames = frame_tensor(rgb.flatten(0, 1), _metres(depth).flatten(0, 1), K)
+        return frames.unflatten(0, (t, v))
 
     def clip_batch(self, rng: np.random.Generator, size: int, episodes: Sequence[int],
                    frames: int, stride: int) -> ClipBatch:
@@ -197,7 +235,7 @@ class Demonstrations:
             camera.append(e.camera)
         colour = torch.from_numpy(np.stack(rgb)).movedim(-1, -3).float() / 127.5 - 1.0
         return ClipBatch(
-            colour=colour, depth=_metres(depth),
+            colour=colour, depth=_metres(_stored(depth)),
             gripper=torch.from_numpy(np.stack(gripper)).float(),
             K=torch.from_numpy(np.stack(K)).float(), camera=torch.from_numpy(np.stack(camera)))
 
@@ -206,11 +244,10 @@ class Demonstrations:
         """Random starts with the `frames` frames that follow, `stride` records apart; the future
         holds still after the end of the episode. With `sensor_faults` frame 0 has those of
         `random_faults`."""
-        picks = [int(rng.choice(episodes)) for _ in range(size)]
-        starts = [(i, int(rng.integers(len(self.episodes[i]) - 1))) for i in picks]
         rgb, depth, K, camera, tcp, keyframes, index, task = [], [], [], [], [], [], [], []
-        for i, t0 in starts:
+        for i in rng.choice(episodes, size):
             e = self.episodes[i]
+            t0 = int(rng.integers(len(e) - 1))
             times = np.minimum(t0 + stride * np.arange(frames + 1), len(e) - 1)
             index.append(np.stack([np.full_like(times, i), times], axis=-1))
             rgb.append(e.rgb[t0])
@@ -220,17 +257,12 @@ class Demonstrations:
             tcp.append(e.tcp[times[1:]].swapaxes(0, 1))
             keyframes.append(e.keyframes[t0])
             task.append(e.task)
-        b, v = len(starts), rgb[0].shape[0]
-        colour = torch.from_numpy(np.stack(rgb)).flatten(0, 1)
-        k = torch.from_numpy(np.stack(K)).float().flatten(0, 1)
-        metres = _metres(depth).flatten(0, 1)
-        if sensor_faults:
-            colour, metres = _with_faults(colour, metres, k, rng)
-        frame0 = frame_tensor(colour, metres, k)
-        return DynamicsBatch(
-            frame0=frame0.view(b, v, *frame0.shape[1:]), index=np.stack(index),
+        batch = DynamicsBatch(
+            rgb=torch.from_numpy(np.stack(rgb)), depth=_stored(depth),
+            K=torch.from_numpy(np.stack(K)).float(), index=np.stack(index),
             tcp=torch.from_numpy(np.stack(tcp)), camera=torch.from_numpy(np.stack(camera)),
             keyframes=torch.from_numpy(np.stack(keyframes)), task=torch.tensor(task))
+        return _with_faults(batch, rng) if sensor_faults else batch
 
 
 def split(data: Demonstrations) -> tuple[list[int], list[list[int]]]:
@@ -297,18 +329,27 @@ def _nine(T: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([T[..., :3, 3], T[..., :3, 0], T[..., :3, 1]], axis=-1)
 
 
-def _metres(depth: list[NDArray[np.uint16]]) -> Tensor:
-    d = torch.from_numpy(np.stack(depth).astype(np.float32)) * DEPTH_UNIT
+def _stored(depth: NDArray[np.uint16] | list[NDArray[np.uint16]]) -> Tensor:
+    """Depth in `DEPTH_UNIT` as a tensor: the bits of uint16 as int16, which every device knows."""
+    return torch.from_numpy(np.array(depth).view(np.int16))
+
+
+def _metres(stored: Tensor) -> Tensor:
+    """Depth in m from `_stored`, NaN where invalid."""
+    d = (stored.int() & 0xFFFF).float() * DEPTH_UNIT
     return torch.where(d > 0, d, torch.full_like(d, float('nan')))
 
 
-def _with_faults(colour: Tensor, depth: Tensor, K: Tensor,
-                 rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Colours (N, H, W, 3) and depths (N, H, W) of N views with faults of their own."""
-    views = [random_faults(RgbdView(rgb, z, k, 0, 'training'), rng)
-             for rgb, z, k in zip(colour.numpy(), depth.numpy(), K.numpy(), strict=True)]
-    return (torch.from_numpy(np.stack([v.rgb for v in views])),
-            torch.from_numpy(np.stack([v.depth for v in views])))
+def _with_faults(batch: DynamicsBatch, rng: np.random.Generator) -> DynamicsBatch:
+    """Each view of frame 0 with faults of its own."""
+    shape = batch.rgb.shape[:2]
+    views = [random_faults(RgbdView(rgb, z, k, 0, 'training'), rng) for rgb, z, k in zip(
+        batch.rgb.flatten(0, 1).numpy(), _metres(batch.depth).flatten(0, 1).numpy(),
+        batch.K.flatten(0, 1).numpy(), strict=True)]
+    depth = np.stack([np.nan_to_num(v.depth, nan=0.0) for v in views]) / DEPTH_UNIT
+    return replace(
+        batch, rgb=torch.from_numpy(np.stack([v.rgb for v in views])).unflatten(0, shape),
+        depth=_stored(np.rint(depth).astype(np.uint16)).unflatten(0, shape))
 
 
 def task_names(folders: Sequence[Path]) -> tuple[str, ...]:
@@ -318,16 +359,40 @@ def task_names(folders: Sequence[Path]) -> tuple[str, ...]:
 
 def _load(file: Path, task: int, depth: bool) -> Episode:
     try:
-        with np.load(file) as z:
-            cameras = z['T_base_camera']
-            tcp = tcp_vectors(cameras, z['tcp'], z['opening'])
-            plane = np.broadcast_to(np.uint16(round(PLANE / DEPTH_UNIT)), z['gripper'].shape)
-            return Episode(
-                rgb=z['rgb'], depth=z['depth'] if depth else plane, gripper=z['gripper'],
-                K=z['K'], task=task,
-                tcp=tcp, keyframes=next_grips(tcp, z['opening']),
-                camera=_nine(se3.inverse(cameras[0]) @ cameras).astype(np.float32))
+        z = _mapped(file)
+        cameras = z['T_base_camera']
+        tcp = tcp_vectors(cameras, z['tcp'], z['opening'])
+        plane = np.broadcast_to(np.uint16(round(PLANE / DEPTH_UNIT)), z['gripper'].shape)
+        return Episode(
+            rgb=z['rgb'], depth=z['depth'] if depth else plane, gripper=z['gripper'],
+            K=z['K'].copy(), task=task, tcp=tcp, keyframes=next_grips(tcp, z['opening']),
+            camera=_nine(se3.inverse(cameras[0]) @ cameras).astype(np.float32))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f'episode {file}', expected='the arrays of a demonstration',
                          got=f'{type(error).__name__}: {error}',
                          hint='Delete the file and collect it again.') from error
+
+
+def _mapped(file: Path) -> dict[str, NDArray]:
+    """The arrays of an .npz that is not compressed, where they are in the file; read-only.
+
+    Raises ValueError for one that is compressed or cut off.
+    """
+    arrays = {}
+    with file.open('rb') as stream, zipfile.ZipFile(stream) as archive:
+        whole = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        for info in archive.infolist():
+            if info.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f'{info.filename} is compressed')
+            with archive.open(info) as member:
+                version = np.lib.format.read_magic(member)
+                read = (np.lib.format.read_array_header_1_0 if version == (1, 0)
+                        else np.lib.format.read_array_header_2_0)
+                shape, fortran, dtype = read(member)
+                header = member.tell()
+            # the name and the extra field in front of the data may differ from the directory's
+            name, extra = struct.unpack_from('<HH', whole, info.header_offset + 26)
+            begin = info.header_offset + 30 + name + extra + header
+            flat = np.frombuffer(whole, dtype, int(np.prod(shape)), begin)
+            arrays[Path(info.filename).stem] = flat.reshape(shape, order='F' if fortran else 'C')
+    return arrays

@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,12 +45,15 @@ class LoopConfig:
 
 
 def train(model: nn.Module, config: LoopConfig, draw: Callable[[np.random.Generator], tuple],
-          validate: Callable[[], dict[str, float]], better: str) -> dict[str, float]:
+          validate: Callable[[], dict[str, float]], better: str,
+          place: Callable[..., tuple] = lambda *drawn: drawn) -> dict[str, float]:
     """Train `model` in place and return the best validation measures and the `step` they are of.
 
-    `model(*draw(rng))` is the loss of a batch and numbers to log. `validate()` measures the model
-    with its EMA weights; the weights with the smallest `better` end up in the model and in
-    `folder/best.pt`. A run that was killed goes on from `folder/last.pt`. With no steps or minutes
+    `model(*place(*draw(rng)))` is the loss of a batch and numbers to log. `draw` runs in a thread,
+    a step ahead, and uses no random numbers but those of `rng`; `place` brings what it returned to
+    the device and has torch's, which follow from the step. `validate()` measures the model with its
+    EMA weights; the weights with the smallest `better` end up in the model and in `folder/best.pt`.
+    A run that was killed goes on from `folder/last.pt`. With no steps or minutes
     to do, a model that was never trained here stays as it is, and nothing is returned. Raises
     TrainingError when the loss is not finite. Curves: `log.jsonl`, and TensorBoard's in
     `folder`/tensorboard.
@@ -62,8 +66,9 @@ def train(model: nn.Module, config: LoopConfig, draw: Callable[[np.random.Genera
     config.folder.mkdir(parents=True, exist_ok=True)
     accelerator.init_trackers('tensorboard')
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate,
-                                  weight_decay=config.weight_decay, betas=(0.9, 0.99))
-    ema = EMAModel(model.parameters(), decay=0.999, use_ema_warmup=True, power=0.75)
+                                  weight_decay=config.weight_decay, betas=(0.9, 0.99),
+                                  fused=accelerator.device.type == 'cuda')
+    ema = EMAModel(model.parameters(), decay=0.999, use_ema_warmup=True, power=0.75, foreach=True)
     last, best_file = config.folder / 'last.pt', config.folder / 'best.pt'
     step, spent, best = 0, 0.0, {}
     if last.is_file():
@@ -73,69 +78,78 @@ def train(model: nn.Module, config: LoopConfig, draw: Callable[[np.random.Genera
         ema.load_state_dict(state['ema'])
         step, spent, best = state['step'], state['minutes'], state['best']
         log.info('resumed %s at step %d after %.1f min', config.folder, step, spent)
+    torch.backends.cudnn.benchmark = True  # every step has the same shapes
     prepared, optimizer = accelerator.prepare(model, optimizer)
     ema.to(accelerator.device)
     model.train()
     started = time.monotonic()
-    sums: dict[str, float] = {}
+    sums: dict[str, float | torch.Tensor] = {}
 
     def minutes() -> float:
         return spent + (time.monotonic() - started) / 60.0
 
-    def done() -> float:
-        """Share of the run that is behind, by the clock of the first process."""
-        share = torch.tensor([max(step / config.steps, minutes() / max(config.minutes, 1e-9))])
-        return float(broadcast(share.to(accelerator.device)))
+    def done(steps: int) -> float:
+        """Share of the run that is behind after so many steps, by the first process's clock."""
+        share = max(steps / config.steps, minutes() / max(config.minutes, 1e-9))
+        if accelerator.num_processes == 1:
+            return share  # a look at the device would wait for it
+        return float(broadcast(torch.tensor([share]).to(accelerator.device)))
 
-    share = done()
-    while share < 1.0:
-        rng = np.random.default_rng([config.seed, step, accelerator.process_index])
-        torch.manual_seed(config.seed * 1_000_003 + step * accelerator.num_processes
-                          + accelerator.process_index)
-        decay = 0.03 + 0.97 * 0.5 * (1.0 + math.cos(math.pi * share))
-        for group in optimizer.param_groups:
-            group['lr'] = config.learning_rate * min(1.0, (step + 1) / config.warmup) * decay
-        with accelerator.autocast():
-            value, numbers = prepared(*draw(rng))
-        if not torch.isfinite(value):
-            raise TrainingError(f'the loss at step {step}', expected='a finite number',
-                                got=str(value.item()),
-                                hint='Check the data, or lower the learning rate; the last '
-                                     f'check-point is {last}.')
-        accelerator.backward(value)
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        ema.step(model.parameters())
-        step += 1
-        for name, number in numbers.items():
-            sums[name] = sums.get(name, 0.0) + number / config.log_every
-        share = done()
-        if step % config.log_every == 0:
+    share = done(step)
+    with _Ahead(draw, config.seed, accelerator.process_index) as drawn:
+        while share < 1.0:
+            batch = drawn.batch(step)
+            torch.manual_seed(config.seed * 1_000_003 + step * accelerator.num_processes
+                              + accelerator.process_index)
+            decay = 0.03 + 0.97 * 0.5 * (1.0 + math.cos(math.pi * share))
+            for group in optimizer.param_groups:
+                group['lr'] = config.learning_rate * min(1.0, (step + 1) / config.warmup) * decay
+            with accelerator.autocast():
+                value, numbers = prepared(*place(*batch))
+            share = done(step + 1)
+            at_log = (step + 1) % config.log_every == 0
+            at_validation = (step + 1) % config.validate_every == 0 or share >= 1.0
+            # a look at the loss waits for the GPU
+            look = at_log or at_validation or accelerator.device.type == 'cpu'
+            if look and not torch.isfinite(value):
+                raise TrainingError(f'the loss at step {step}', expected='a finite number',
+                                    got=str(value.item()),
+                                    hint='Check the data, or lower the learning rate; the last '
+                                         f'check-point is {last}.')
+            accelerator.backward(value)
+            accelerator.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            ema.step(model.parameters())
+            step += 1
+            for name, number in numbers.items():
+                sums[name] = sums.get(name, 0.0) + number / config.log_every
+            if at_log:
+                means = {name: float(number) for name, number in sums.items()}
+                if accelerator.is_main_process:
+                    _append(config.folder, {'step': step, 'minutes': round(minutes(), 2), **means})
+                accelerator.log({f'train/{name}': value for name, value in means.items()}, step)
+                sums = {}
+            if not at_validation:
+                continue
             if accelerator.is_main_process:
-                _append(config.folder, {'step': step, 'minutes': round(minutes(), 2), **sums})
-            accelerator.log({f'train/{name}': value for name, value in sums.items()}, step)
-            sums = {}
-        if step % config.validate_every != 0 and share < 1.0:
-            continue
-        if accelerator.is_main_process:
-            ema.store(model.parameters())
-            ema.copy_to(model.parameters())
-            model.eval()
-            with torch.no_grad(), accelerator.autocast():
-                measures = validate()
-            model.train()
-            if not best or math.isnan(best[better]) or measures[better] < best[better]:
-                best = {**measures, 'step': step}
-                _save({'model': model.state_dict(), 'measures': best}, best_file)
-            ema.restore(model.parameters())
-            _append(config.folder, {'step': step, 'minutes': round(minutes(), 2),
-                                    'validation': measures})
-            accelerator.log({f'validation/{k}': value for k, value in measures.items()}, step)
-            _save({'model': model.state_dict(), 'optimizer': optimizer.state_dict(),
-                   'ema': ema.state_dict(), 'step': step, 'minutes': minutes(), 'best': best},
-                  last)
-        accelerator.wait_for_everyone()
+                ema.store(model.parameters())
+                ema.copy_to(model.parameters())
+                model.eval()
+                with torch.no_grad(), accelerator.autocast():
+                    measures = validate()
+                model.train()
+                if not best or math.isnan(best[better]) or measures[better] < best[better]:
+                    best = {**measures, 'step': step}
+                    _save({'model': model.state_dict(), 'measures': best}, best_file)
+                ema.restore(model.parameters())
+                _append(config.folder, {'step': step, 'minutes': round(minutes(), 2),
+                                        'validation': measures})
+                accelerator.log({f'validation/{k}': value for k, value in measures.items()}, step)
+                _save({'model': model.state_dict(), 'optimizer': optimizer.state_dict(),
+                       'ema': ema.state_dict(), 'step': step, 'minutes': minutes(), 'best': best},
+                      last)
+            accelerator.wait_for_everyone()
     accelerator.end_training()
     if best_file.is_file():
         state = torch.load(best_file, map_location='cpu', weights_only=True)
@@ -143,6 +157,32 @@ def train(model: nn.Module, config: LoopConfig, draw: Callable[[np.random.Genera
         best = state['measures']
     model.eval()
     return best
+
+
+class _Ahead:
+    """Draws the batches of consecutive steps in a thread, one ahead of what is asked for."""
+
+    def __init__(self, draw: Callable[[np.random.Generator], tuple], seed: int,
+                 process: int) -> None:
+        self._draw, self._seed, self._process = draw, seed, process
+        self._thread = ThreadPoolExecutor(1, 'draw')
+        self._next: Future[tuple] | None = None
+
+    def __enter__(self) -> _Ahead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def batch(self, step: int) -> tuple:
+        """What `draw` returns for a step. Raises what it raises."""
+        now = self._next or self._submit(step)
+        self._next = self._submit(step + 1)
+        return now.result()
+
+    def _submit(self, step: int) -> Future[tuple]:
+        rng = np.random.default_rng([self._seed, step, self._process])
+        return self._thread.submit(self._draw, rng)
 
 
 def _save(state: dict, file: Path) -> None:

@@ -19,7 +19,7 @@ OPENING_WEIGHT = 20.0
 
 
 def codec_loss(out: DecodedFrame, tcp: Tensor, batch: CodecBatch
-               ) -> tuple[Tensor, dict[str, float]]:
+               ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of a decoded batch with the TCP (N, 10) read from its latents, and the loss's parts.
 
     Colour and depth count where the frame changed, most around the gripper; the rest of the frame
@@ -51,7 +51,7 @@ def codec_loss(out: DecodedFrame, tcp: Tensor, batch: CodecBatch
     opening = F.l1_loss(tcp[:, 9], batch.tcp[:, 9])
     loss = (gripper + background + 6.0 * colour + 8.0 * gate + 20.0 * mask + 2.0 * position
             + 2.0 * rotation + OPENING_WEIGHT * opening)
-    return loss, {k: float(v.detach()) for k, v in dict(
+    return loss, {k: v.detach() for k, v in dict(
         loss=loss, gripper=gripper, background=background, colour=colour, gate=gate, mask=mask,
         tcp=position, rotation=rotation, opening=opening).items()}
 

@@ -175,8 +175,8 @@ def train_denoiser(generator: Svd4dgenGenerator, clips: Clips, config: LoopConfi
         return {'gripper_mm': float(torch.cat(gripper).nanmedian()),
                 'points_mm': float(torch.cat(every).median()), 'loss': _means(losses)['loss']}
 
-    measures = train(step, config, lambda rng: encode(clips.draw(rng, batch)), validate,
-                     better='gripper_mm')
+    measures = train(step, config, lambda rng: (clips.draw(rng, batch),), validate,
+                     better='gripper_mm', place=encode)
     step.requires_grad_(False)
     return measures
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.generator.codec import DecodedFrame, FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics, Prediction
+from fourdgen_ros.generator.layers import rotation_from_6d
 from fourdgen_ros.generator.sampling import sample_future
 from fourdgen_ros.generator.tiny import TinyGenerator, load_codec
+from fourdgen_ros.generator.tool import nearest_turned
 from fourdgen_ros.training.binding import bind, bind_config
 from fourdgen_ros.training.dataset import (
     CodecBatch,
+    CodecRecords,
     Demonstrations,
     DynamicsBatch,
     split,
@@ -40,6 +44,7 @@ LATENT_NOISE = 0.12
 # of it (0.1, 9 mm) blurs where the motion starts.
 START_NOISE = 0.02
 PURE_NOISE = 0.25  # share of the samples that start where sampling does
+CODEC_BATCH, DYNAMICS_BATCH = 24, 32  # samples of a step
 REACH = 16  # records between a frame and its frame 0 at most: as far as the dynamics look ahead
 
 
@@ -56,33 +61,37 @@ class CodecStep(nn.Module):
         self.codec = codec
         self._run = torch.compile(self._reconstruct) if compile_model else self._reconstruct
 
-    def forward(self, b: CodecBatch) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, b: CodecBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and its parts to log."""
-        *decoded, tcp = self._run(channels_last(b.frame), channels_last(b.frame0), b.tcp, b.K)
-        return codec_loss(DecodedFrame(*decoded), tcp, b)
+        *decoded, tcp, true = self._run(channels_last(b.frame), channels_last(b.frame0), b.tcp, b.K)
+        return codec_loss(DecodedFrame(*decoded), tcp, replace(b, tcp=true))
 
     def _reconstruct(self, frame: Tensor, frame0: Tensor, true_tcp: Tensor, K: Tensor) -> tuple:
         latent = self.codec.encode(frame)
         tcp = self.codec.tcp(latent)
         noisy = latent + LATENT_NOISE * torch.randn_like(latent)
         # the decoder learns with the true tool pose, so that it draws the tool where the pose says
-        out = self.codec.decode(noisy, true_tcp, self.codec.context(frame0), K)
-        return out.rgb, out.depth, out.gate, out.gripper, tcp
+        true = nearest_turned(true_tcp, tcp.detach())
+        out = self.codec.decode(noisy, true, self.codec.context(frame0), K)
+        return out.rgb, out.depth, out.gate, out.gripper, tcp, true
 
 
-def train_codec(codec: FrameCodec, data: Demonstrations, config: LoopConfig, *, batch: int = 24,
-                compile_model: bool = False) -> dict[str, float]:
+def train_codec(codec: FrameCodec, data: Demonstrations, config: LoopConfig, *,
+                batch: int = CODEC_BATCH, compile_model: bool = False) -> dict[str, float]:
     """Train the codec; returns its measures on validation episodes: those of `gripper_measures`,
-    `tcp_mm`, `opening_mm` and `loss`."""
+    `tcp_mm`, `tcp_deg` (but for half turns, see `nearest_turned`), `opening_mm` and `loss`."""
     training, held = split(data)
     device = PartialState().device
     codec.to(device, memory_format=torch.channels_last)
 
-    def draw(rng: np.random.Generator) -> tuple[CodecBatch]:
-        return (data.codec_batch(rng, batch, training, REACH).to(device),)
+    def draw(rng: np.random.Generator) -> tuple[CodecRecords]:
+        return (data.codec_records(rng, batch, training, REACH).pinned(),)
+
+    def place(records: CodecRecords) -> tuple[CodecBatch]:
+        return (records.to(device).batch(),)
 
     rng = np.random.default_rng(config.seed + 1)
-    checks = [data.codec_batch(rng, 32, episodes, REACH).to(device)
+    checks = [place(data.codec_records(rng, 32, episodes, REACH))[0]
               for episodes in held for _ in range(6)]
 
     def validate() -> dict[str, float]:
@@ -94,7 +103,9 @@ def train_codec(codec: FrameCodec, data: Demonstrations, config: LoopConfig, *, 
             measures = gripper_measures(out, b)
             measures['tcp_mm'] = 1e3 * (tcp[:, :3] - b.tcp[:, :3]).norm(dim=1)
             measures['opening_mm'] = 1e2 * (tcp[:, 9] - b.tcp[:, 9]).abs()
-            measures['loss'] = codec_loss(out, tcp, b)[0][None]
+            true = nearest_turned(b.tcp, tcp)
+            measures['tcp_deg'] = _degrees(tcp, true)
+            measures['loss'] = codec_loss(out, tcp, replace(b, tcp=true))[0][None]
             for name, value in measures.items():
                 rows.setdefault(name, []).append(value)
         means = ('loss', 'opening_mm')  # half of all openings are easy: a median hides the rest
@@ -102,7 +113,7 @@ def train_codec(codec: FrameCodec, data: Demonstrations, config: LoopConfig, *, 
                 for k, v in rows.items()}
 
     step = CodecStep(codec, compile_model=compile_model)
-    return train(step, config, draw, validate, better='loss')
+    return train(step, config, draw, validate, better='loss', place=place)
 
 
 @torch.no_grad()
@@ -116,12 +127,7 @@ def encode(codec: FrameCodec, frames: Tensor) -> Tensor:
 @torch.no_grad()
 def encode_all(codec: FrameCodec, data: Demonstrations) -> list[Tensor]:
     """Latents (T, V, D) of every episode, one tensor each."""
-    latents = []
-    for i, e in enumerate(data.episodes):
-        t, v = e.rgb.shape[:2]
-        b = data.frames([(i, view, at, at) for at in range(t) for view in range(v)])
-        latents.append(encode(codec, b.frame.to(codec.device)).view(t, v, -1))
-    return latents
+    return [encode(codec, data.frames(i, codec.device)) for i in range(len(data.episodes))]
 
 
 class DynamicsStep(nn.Module):
@@ -132,18 +138,18 @@ class DynamicsStep(nn.Module):
         self.dynamics = dynamics
         self._run = torch.compile(self._predict) if compile_model else self._predict
 
-    def forward(self, b: DynamicsBatch, z: Tensor, start: Tensor,
-                tool: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """`b` with the standardised latents of the future (B, V, T, D) and of frame 0 (B, V, D),
-        and the tool at frame 0 (B, V, 10)."""
+    def forward(self, b: DynamicsBatch, frame0: Tensor, z: Tensor, start: Tensor,
+                tool: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """`b` with its frame 0 as the dynamics see it, the standardised latents of the future
+        (B, V, T, D) and of frame 0 (B, V, D), and the tool at frame 0 (B, V, 10)."""
         t = torch.sigmoid(0.4 + 1.2 * torch.randn(len(z), device=z.device))
         t = torch.where(torch.rand(len(z), device=z.device) < PURE_NOISE, torch.ones_like(t), t)
         share = t[:, None, None, None]
         noisy = (1.0 - share) * z + share * torch.randn_like(z)
         with _attention(z.device):
-            out = self._run(b.frame0, noisy, t, start, tool, b.task)
+            out = self._run(frame0, noisy, t, start, tool, b.task)
         latent = ((out.latents - z).square().mean((1, 2, 3)) * flow_weight(t)).mean()
-        error = out.tool - b.tcp
+        error = out.tool - nearest_turned(b.tcp, out.tool.detach())
         position = error[..., :3].norm(dim=-1).mean() / 0.1
         rotation, opening = error[..., 3:9].abs().mean(), error[..., 9].abs().mean()
         geometry = (out.camera - b.camera).abs().mean()
@@ -151,7 +157,7 @@ class DynamicsStep(nn.Module):
         off = (out.keyframes - b.keyframes.nan_to_num()).norm(dim=-1) * known
         keyframes = off.sum() / known.sum().clamp_min(1) / 0.1
         total = latent + position + 0.5 * rotation + 2.0 * opening + geometry + keyframes
-        return total, {k: float(v.detach()) for k, v in dict(
+        return total, {k: v.detach() for k, v in dict(
             loss=total, latent=latent, tcp=position, rotation=rotation, opening=opening,
             geometry=geometry, keyframes=keyframes).items()}
 
@@ -161,10 +167,10 @@ class DynamicsStep(nn.Module):
 
 
 def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrations,
-                   config: LoopConfig, *, batch: int = 32, sensor_faults: bool = False,
-                   compile_model: bool = False) -> dict[str, float]:
-    """Train the dynamics on the codec, which is frozen; returns errors (mm) of the TCP, the
-    cameras' positions and the opening in sampled validation futures, which start from pictures
+                   config: LoopConfig, *, batch: int = DYNAMICS_BATCH,
+                   sensor_faults: bool = False, compile_model: bool = False) -> dict[str, float]:
+    """Train the dynamics on the codec, which is frozen; returns errors of the TCP, the cameras'
+    positions and the opening in sampled validation futures, which start from pictures
     without faults. With `sensor_faults` those to train on start from pictures with them.
 
     Raises InputError when the data's rate is no multiple of the dynamics'.
@@ -174,35 +180,37 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
     codec.eval().requires_grad_(False)
     codec.to(device, memory_format=torch.channels_last)
     dynamics.to(device, memory_format=torch.channels_last)
-    latents = encode_all(codec, data)
+    episodes = encode_all(codec, data)
     frames = dynamics.config.frames
     stride = data.stride(dynamics.config.dt)
-    flat = torch.cat([latents[i].flatten(0, 1) for i in training])
+    flat = torch.cat([episodes[i].flatten(0, 1) for i in training])
     dynamics.latent_mean.copy_(flat.mean(0))
     dynamics.latent_std.copy_(flat.std(0).clamp_min(1e-3))
     log.info('encoded %d frames', len(flat))
+    latents = dynamics.standardise(torch.cat(episodes))  # (records, V, D)
+    first = np.cumsum([0, *(len(e) for e in episodes)])
 
-    def targets(b: DynamicsBatch) -> Tensor:
-        """Standardised latents (B, V, T, D) of the future frames."""
-        z = torch.stack([torch.stack([latents[i][t] for i, t in row[1:]]) for row in b.index])
-        return dynamics.standardise(z.transpose(1, 2))
-
-    def start(b: DynamicsBatch) -> Tensor:
-        """Standardised latents (B, V, D) of frame 0."""
-        return dynamics.standardise(torch.stack([latents[i][t] for i, t in b.index[:, 0]]))
+    def known(b: DynamicsBatch) -> tuple[Tensor, Tensor]:
+        """Standardised latents of frame 0 (B, V, D) and of the future frames (B, V, T, D)."""
+        rows = torch.from_numpy(first[b.index[..., 0]] + b.index[..., 1]).to(device)
+        z = latents[rows].transpose(1, 2)
+        return z[:, :, 0], z[:, :, 1:]
 
     def tool(begin: Tensor) -> Tensor:
         """What the latents of frame 0 (B, V, D) tell of the tool, (B, V, 10)."""
         return codec.tcp(dynamics.restore(begin))
 
-    def draw(rng: np.random.Generator) -> tuple[DynamicsBatch, Tensor, Tensor, Tensor]:
-        b = data.dynamics_batch(rng, batch, training, frames, stride, sensor_faults=sensor_faults)
-        seen = b.frame0.to(device)
-        b.frame0 = photometric(b.frame0, rng)
+    def draw(rng: np.random.Generator) -> tuple[DynamicsBatch]:
+        return (data.dynamics_batch(rng, batch, training, frames, stride,
+                                    sensor_faults=sensor_faults).pinned(),)
+
+    def place(b: DynamicsBatch) -> tuple[DynamicsBatch, Tensor, Tensor, Tensor, Tensor]:
         b = b.to(device)
-        begin = dynamics.standardise(encode(codec, seen)) if sensor_faults else start(b)
+        frame0, (begin, z) = b.frame0(), known(b)
+        if sensor_faults:
+            begin = dynamics.standardise(encode(codec, frame0))
         begin = begin + START_NOISE * torch.randn_like(begin)
-        return b, targets(b), begin, tool(begin)
+        return b, photometric(frame0), z, begin, tool(begin)
 
     rng = np.random.default_rng(config.seed + 1)
     checks = [data.dynamics_batch(rng, 40, episodes, frames, stride).to(device)
@@ -210,13 +218,14 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
     scheduler = FlowMatchEulerDiscreteScheduler()
 
     def validate() -> dict[str, float]:
-        millimetres, camera_mm, opening_mm, keyframe_mm = [], [], [], []
+        millimetres, degrees, camera_mm, opening_mm, keyframe_mm = [], [], [], [], []
         by_task: dict[str, list[Tensor]] = {}
         for k, b in enumerate(checks):
-            begin = start(b)
-            out = sample_future(dynamics, scheduler, b.frame0, begin, tool(begin), b.task,
+            begin, _ = known(b)
+            out = sample_future(dynamics, scheduler, b.frame0(), begin, tool(begin), b.task,
                                 steps=4, generator=torch.Generator().manual_seed(k))
             error = out.tool - b.tcp
+            degrees.append(_degrees(out.tool, nearest_turned(b.tcp, out.tool)).flatten())
             opening_mm.append(1e2 * error[..., 9].abs().flatten())
             keyframe_mm.append(1e3 * (out.keyframes - b.keyframes).norm(dim=-1).flatten())
             millimetres.append(1e3 * error[..., :3].norm(dim=-1))
@@ -228,13 +237,21 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
         return {'tcp_mm': float(mm.median()), 'tcp_p90_mm': float(mm.quantile(0.9)),
                 'tcp_mean_mm': float(mm.mean()), 'tcp_first_mm': float(by_frame[0]),
                 'tcp_last_mm': float(by_frame[-1]),
+                'tcp_deg': float(torch.cat(degrees).median()),
                 'camera_mm': float(torch.cat(camera_mm).median()),
                 'opening_mean_mm': float(torch.cat(opening_mm).mean()),
                 'keyframe_mm': float(torch.cat(keyframe_mm).nanmedian()),
                 **{name: float(torch.cat(errors).mean()) for name, errors in by_task.items()}}
 
     step = DynamicsStep(dynamics, compile_model=compile_model)
-    return train(step, config, draw, validate, better='tcp_mean_mm')
+    return train(step, config, draw, validate, better='tcp_mean_mm', place=place)
+
+
+def _degrees(a: Tensor, b: Tensor) -> Tensor:
+    """Angles (...) between the rotations of tools (..., 10)."""
+    first, second = (rotation_from_6d(tool[..., 3:9].float()) for tool in (a, b))
+    trace = (first * second).sum(dim=(-2, -1))
+    return torch.rad2deg(torch.arccos(((trace - 1.0) / 2.0).clamp(-1.0, 1.0)))
 
 
 def _attention(device: torch.device) -> AbstractContextManager:
@@ -243,33 +260,30 @@ def _attention(device: torch.device) -> AbstractContextManager:
     return sdpa_kernel(SDPBackend.MATH) if device.type == 'cpu' else nullcontext()
 
 
-def photometric(frame0: Tensor, rng: np.random.Generator) -> Tensor:
+def photometric(frame0: Tensor) -> Tensor:
     """Frames (B, V, 7, H, W) with another gain and offset of each view's colours, pixel noise, and
     depth noise as of a real sensor: 2 mm on valid pixels, of z alone."""
-    b, v = frame0.shape[:2]
-    out = frame0.clone()
-    gain = torch.from_numpy(rng.uniform(0.85, 1.15, (b, v, 3, 1, 1))).float()
-    offset = torch.from_numpy(rng.uniform(-0.1, 0.1, (b, v, 3, 1, 1))).float()
-    out[:, :, :3] = frame0[:, :, :3] * gain + offset
-    out[:, :, :3] += 0.03 * torch.from_numpy(
-        rng.standard_normal(out[:, :, :3].shape, dtype=np.float32))
-    out[:, :, 5] += 0.004 * out[:, :, 6] * torch.from_numpy(
-        rng.standard_normal(out[:, :, 5].shape, dtype=np.float32))
-    return out
+    rgb, xyz, valid = frame0.split((3, 3, 1), dim=2)
+    one = torch.empty_like(rgb[..., :1, :1])  # a number for each colour of each view
+    rgb = rgb * one.uniform_(0.85, 1.15) + torch.empty_like(one).uniform_(-0.1, 0.1)
+    z = xyz[:, :, 2:] + 0.004 * valid * torch.randn_like(valid)
+    return torch.cat([rgb + 0.03 * torch.randn_like(rgb), xyz[:, :, :2], z, valid], dim=2)
 
 
 def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: float,
                  dynamics_minutes: float, init: Path | None = None, init_codec: Path | None = None,
                  episodes: int | None = None, seed: int = 0, cross_view: bool = True,
-                 depth: bool = True, sensor_faults: bool = False,
+                 depth: bool = True, sensor_faults: bool = False, batch: int | None = None,
+                 learning_rate: float = LoopConfig.learning_rate,
                  compile_model: bool = False) -> dict[str, dict[str, float]]:
-    """Both stages, resumable; the finished preset is `out`/preset. Returns both stages' measures.
+    """Both stages, resumable; the finished preset is `out`/preset, its codec as soon as that is
+    finished. Returns both stages' measures.
 
     Starts from the preset in folder `init`, or from the codec alone of the one in `init_codec`;
     what neither gives starts from random weights, which follow from `seed`; `cross_view` is for
-    such dynamics, `depth` for such a codec, `sensor_faults` for all dynamics. `episodes` limits
-    each data set to the first so many. Raises InputError for data, a preset or check-points in
-    `out` that do not fit.
+    such dynamics, `depth` for such a codec, `sensor_faults` for all dynamics. `batch` is the
+    samples of a step of either stage. `episodes` limits each data set to the first so many. Raises
+    InputError for data, a preset or check-points in `out` that do not fit.
     """
     torch.manual_seed(seed)
     tasks = task_names(data_folders)
@@ -289,14 +303,21 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
     data = Demonstrations(data_folders, tuple(dynamics.config.tasks), limit=episodes,
                           depth=codec.config.depth)
     log.info('%d episodes', len(data.episodes))
+
+    def stage(name: str, minutes: float) -> LoopConfig:
+        return LoopConfig(out / name, steps=1_000_000, minutes=minutes, seed=seed,
+                          learning_rate=learning_rate)
+
     measures = {'codec': train_codec(
-        codec, data, LoopConfig(out / 'codec', steps=1_000_000, minutes=codec_minutes, seed=seed),
-        compile_model=compile_model)}
+        codec, data, stage('codec', codec_minutes),
+        batch=CODEC_BATCH if batch is None else batch, compile_model=compile_model)}
     bind(out / 'dynamics', codec)
+    if PartialState().is_main_process:
+        codec.save_pretrained(out / 'preset' / 'codec')  # other dynamics may start from it now
     measures['dynamics'] = train_dynamics(
-        dynamics, codec, data,
-        LoopConfig(out / 'dynamics', steps=1_000_000, minutes=dynamics_minutes, seed=seed),
-        sensor_faults=sensor_faults, compile_model=compile_model)
+        dynamics, codec, data, stage('dynamics', dynamics_minutes),
+        batch=DYNAMICS_BATCH if batch is None else batch, sensor_faults=sensor_faults,
+        compile_model=compile_model)
     if PartialState().is_main_process:
         preset = TinyGenerator(codec, dynamics, FlowMatchEulerDiscreteScheduler())
         preset.save_pretrained(out / 'preset')

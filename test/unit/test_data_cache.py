@@ -47,7 +47,7 @@ def test_the_trainer_reads_it(made) -> None:
     training, held = split(data)
     assert (training, held) == ([1], [[0]])
     batch = data.dynamics_batch(np.random.default_rng(0), 4, training, frames=2, stride=2)
-    assert batch.frame0.shape == (4, 2, 7, 24, 32) and bool(batch.tcp.isfinite().all())
+    assert batch.frame0().shape == (4, 2, 7, 24, 32) and bool(batch.tcp.isfinite().all())
 
 
 def test_depth_is_picked_not_mixed_and_in_tenths_of_a_millimetre(made) -> None:

@@ -19,7 +19,7 @@ from fourdgen_ros.generator.codec import DecodedFrame, FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics, pose_from_9d
 from fourdgen_ros.generator.layers import frame_tensor
 from fourdgen_ros.generator.tiny import TinyGenerator
-from fourdgen_ros.generator.tool import agreed_tool
+from fourdgen_ros.generator.tool import agreed_tool, nearest_turned
 
 TASK = 'PlaceAppleFromBowlIntoBin'
 SIZE = {'height': 32, 'width': 48, 'latent_dim': 16}
@@ -140,6 +140,20 @@ def test_views_that_agree_on_the_tool_are_left_alone_and_others_meet_halfway() -
     torch.testing.assert_close(agreed_tool(told, R, p), told, atol=1e-5, rtol=0)
     apart = seen(torch.tensor([[[0.02, 0.0, 0.0]], [[-0.02, 0.0, 0.0]]]))
     torch.testing.assert_close(agreed_tool(apart, R, p), told, atol=1e-5, rtol=0)
+
+
+def test_a_view_that_tells_the_tool_after_half_a_turn_agrees_all_the_same() -> None:
+    """No picture of a parallel gripper tells which of the two it is."""
+    torch.manual_seed(0)
+    R, p = torch.eye(3).expand(2, 3, 3), torch.zeros(2, 3)
+    rotation, position = pose_from_9d(torch.randn(3, 9))
+    tool = torch.cat([position, rotation[..., :2].mT.flatten(-2), torch.full((3, 1), 0.5)], dim=-1)
+    half = rotation @ torch.diag(torch.tensor([-1.0, -1.0, 1.0]))
+    turned = torch.cat([position, half[..., :2].mT.flatten(-2), torch.full((3, 1), 0.5)], dim=-1)
+    torch.testing.assert_close(nearest_turned(turned, tool), tool)
+    torch.testing.assert_close(nearest_turned(tool, tool), tool)
+    torch.testing.assert_close(agreed_tool(torch.stack([tool, turned]), R, p),
+                               tool.expand(2, -1, -1), atol=1e-5, rtol=0)
 
 
 def test_hard_depth_choice_never_blends_two_surfaces() -> None:

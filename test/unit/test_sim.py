@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,6 +145,40 @@ def test_collect_writes_whole_episodes_and_goes_on_where_it_stopped(tmp_path) ->
         'meta.json', 'episode_100000.npz', 'episode_100001.npz'}
     with pytest.raises(FourdgenError, match='another folder'):
         collect(TASK, 2, 100000, tmp_path, perturb=False)
+
+
+def test_motions_are_drawn_elsewhere_as_they_are_collected_here(tmp_path) -> None:
+    """But for rounding to float32; and from other cameras what moves stays the same."""
+    scripts = Path(__file__).resolve().parents[2] / 'scripts'
+
+    def run(*command: object) -> None:
+        subprocess.run([sys.executable, *map(str, command)], check=True, timeout=300)
+
+    motions = tmp_path / 'motions'
+    run(scripts / 'collect_motions.py', '--task', TASK, '--episodes', 2, '--first-seed', 100000,
+        '--out', motions)
+    assert sum(f.stat().st_size for f in motions.iterdir()) < 20_000
+    (motions / 'motion_100009.npz').touch()  # the expert failed
+    for cameras in ('fixed', 'shell-train'):
+        run(scripts / 'draw_motions.py', motions, '--task', TASK, '--seeds', 100001, 100010,
+            '--cameras', cameras, '--out', tmp_path / cameras)
+    collect(TASK, 1, 100001, tmp_path / 'collected')
+    assert len(list((tmp_path / 'fixed').glob('episode_*.npz'))) == 1
+    collected, drawn, moved = (dict(np.load(episode_path(tmp_path / name, 100001)))
+                               for name in ('collected', 'fixed', 'shell-train'))
+    assert collected.keys() == drawn.keys()
+    for key, values in collected.items():
+        off = np.abs(values.astype(float) - drawn[key].astype(float))
+        assert np.mean(off) < 1e-3 and np.quantile(off, 0.999) <= 1.0, key
+    np.testing.assert_array_equal(moved['tcp'], drawn['tcp'])
+    assert np.abs(moved['T_base_camera'] - drawn['T_base_camera']).max() > 0.1
+    meta = json.loads((tmp_path / 'shell-train' / 'meta.json').read_text())
+    assert meta['camera_set'] == 'shell-train'
+
+
+def test_an_appearance_of_another_scene_is_refused(cell: Cell) -> None:
+    with pytest.raises(FourdgenError, match='appearance of the cell'):
+        cell.set_appearance(np.zeros(3), seed=0)
 
 
 def test_the_oracle_sees_what_will_happen_and_leaves_the_cell_alone(cell: Cell) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +111,30 @@ def test_a_run_that_was_cut_ends_like_one_that_was_not(tmp_path) -> None:
     torch.testing.assert_close(run(tmp_path / 'cut'), whole)
 
 
+def test_batches_are_drawn_beside_the_work_and_do_not_disturb_it(tmp_path) -> None:
+    """One ahead, in order, in another thread, each with the numbers of its own step."""
+    drawn, placed = [], []
+
+    def draw(rng):
+        drawn.append((threading.current_thread(), rng.integers(1000)))
+        return (len(drawn) - 1, torch.ones(2, 4))
+
+    def place(index, ones):
+        placed.append((index, torch.rand(1).item()))
+        return (ones,)
+
+    model = Summing()
+    config = LoopConfig(tmp_path, steps=4, minutes=9e9, validate_every=2, log_every=2, seed=3)
+    train(model, config, draw, model.error, better='error', place=place)
+    assert [index for index, _ in placed] == [0, 1, 2, 3] and 4 <= len(drawn) <= 5
+    assert {thread for thread, _ in drawn}.isdisjoint({threading.main_thread()})
+    for step, (_, number) in enumerate(drawn):
+        assert number == np.random.default_rng([3, step, 0]).integers(1000)
+    for step, (_, number) in enumerate(placed):
+        torch.manual_seed(3 * 1_000_003 + step)
+        assert number == torch.rand(1).item()
+
+
 def test_no_time_to_train_leaves_the_model_as_it_is(tmp_path) -> None:
     model = Summing()
     before = model.weight.detach().clone()
@@ -128,6 +154,31 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path) -> None:
     assert torch.isfinite(model.weight).all()
 
 
+def test_half_a_turn_of_the_gripper_changes_no_loss(folder) -> None:
+    """It changes no picture either: what cannot be seen is not asked for."""
+    data = Demonstrations([folder], (TASK,))
+    codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
+    dynamics = LatentDynamics(height=32, width=48, latent_dim=16, frames=4,
+                              trunk_widths=(16, 16, 32), dim=32, depth=2, heads=2)
+    frames = data.codec_records(np.random.default_rng(0), 6, [0, 1], 3).batch()
+    future = data.dynamics_batch(np.random.default_rng(0), 6, [0, 1], 4, 1)
+    given = future.frame0(), torch.zeros(6, 2, 4, 16), torch.zeros(6, 2, 16), torch.ones(6, 2, 10)
+
+    def turned(tcp: torch.Tensor) -> torch.Tensor:
+        return torch.cat([tcp[..., :3], -tcp[..., 3:9], tcp[..., 9:]], dim=-1)
+
+    def loss(step: torch.nn.Module, *batch: object) -> float:
+        torch.manual_seed(0)
+        return float(step(*batch)[0].detach())
+
+    step = tiny.CodecStep(codec)
+    assert loss(step, frames) == pytest.approx(
+        loss(step, replace(frames, tcp=turned(frames.tcp))), rel=1e-6)
+    step = tiny.DynamicsStep(dynamics)
+    assert loss(step, future, *given) == pytest.approx(
+        loss(step, replace(future, tcp=turned(future.tcp)), *given), rel=1e-6)
+
+
 def test_data_sets_are_checked(folder, tmp_path) -> None:
     with pytest.raises(InputError, match='fourdgen collect'):
         Demonstrations([tmp_path], (TASK,))
@@ -143,6 +194,35 @@ def test_data_sets_are_checked(folder, tmp_path) -> None:
     (tmp_path / 'meta.json').write_text(meta.replace('episodes-1', 'episodes-0'))
     with pytest.raises(InputError, match='episodes-1; got fourdgen-episodes-0'):
         Demonstrations([tmp_path], (TASK,))
+
+
+def test_episodes_are_read_where_they_are(folder, tmp_path) -> None:
+    """What is mapped equals what numpy reads; an archive that cannot be mapped is named."""
+    file = folder / 'episode_000001.npz'
+    episode = Demonstrations([folder], (TASK,)).episodes[1]
+    with np.load(file) as stored:
+        for name in ('rgb', 'depth', 'gripper', 'K'):
+            np.testing.assert_array_equal(getattr(episode, name), stored[name])
+        arrays = dict(stored)
+    assert not episode.rgb.flags.writeable and not episode.rgb.flags.owndata
+    np.savez_compressed(tmp_path / 'episode_000000.npz', **arrays)
+    shutil.copy(folder / 'meta.json', tmp_path)
+    with pytest.raises(InputError, match=r'episode_000000.npz; .*is compressed'):
+        Demonstrations([tmp_path], (TASK,))
+
+
+def test_depth_beyond_the_range_of_int16_survives(folder, tmp_path) -> None:
+    """0.1 mm in 16 bits reach 6.5 m; a signed number of 16 bits does not."""
+    with np.load(folder / 'episode_000000.npz') as stored:
+        arrays = dict(stored)
+    arrays['depth'][:] = 65_000
+    arrays['depth'][:, :, 0] = 0
+    np.savez(tmp_path / 'episode_000000.npz', **arrays)
+    shutil.copy(folder / 'meta.json', tmp_path)
+    data = Demonstrations([tmp_path], (TASK,))
+    depth = data.codec_records(np.random.default_rng(0), 2, [0], 3).batch().depth
+    assert depth[:, 0].isnan().all()
+    torch.testing.assert_close(depth[:, 1:], torch.full_like(depth[:, 1:], 6.5))
 
 
 def test_every_data_set_validates_on_its_own_first_episodes(folder, tmp_path) -> None:
@@ -162,10 +242,10 @@ def test_every_data_set_validates_on_its_own_first_episodes(folder, tmp_path) ->
 def test_demonstrations_without_depth_tell_nothing_of_it(folder) -> None:
     data = Demonstrations([folder], (TASK,), depth=False)
     b = data.dynamics_batch(np.random.default_rng(0), 4, [0, 1], 3, 1)
-    assert (b.frame0[:, :, 5] == 0.0).all() and (b.frame0[:, :, 6] == 1.0).all()
-    c = data.codec_batch(np.random.default_rng(0), 4, [0, 1], 3)
+    assert (b.frame0()[:, :, 5] == 0.0).all() and (b.frame0()[:, :, 6] == 1.0).all()
+    c = data.codec_records(np.random.default_rng(0), 4, [0, 1], 3).batch()
     torch.testing.assert_close(c.depth, torch.full_like(c.depth, PLANE))
-    assert b.frame0[:, :, :3].std() > 0.1
+    assert b.frame0()[:, :, :3].std() > 0.1
 
 
 def test_frame_0_can_have_the_faults_of_real_cameras(folder, tmp_path) -> None:
@@ -173,10 +253,11 @@ def test_frame_0_can_have_the_faults_of_real_cameras(folder, tmp_path) -> None:
     data = Demonstrations([folder], (TASK,))
     clean, seen = (data.dynamics_batch(np.random.default_rng(0), 4, [0, 1], 3, 1, sensor_faults=f)
                    for f in (False, True))
-    assert (seen.frame0[:, :, 6] < clean.frame0[:, :, 6]).any()  # holes
-    assert (seen.frame0[:, :, :3] != clean.frame0[:, :, :3]).any()
-    valid = seen.frame0[:, :, 6] == 1.0
-    assert ((seen.frame0 - clean.frame0)[:, :, 5][valid].abs() > 1e-3).any()
+    faulty, true = seen.frame0(), clean.frame0()
+    assert (faulty[:, :, 6] < true[:, :, 6]).any()  # holes
+    assert (faulty[:, :, :3] != true[:, :, :3]).any()
+    valid = faulty[:, :, 6] == 1.0
+    assert ((faulty - true)[:, :, 5][valid].abs() > 1e-3).any()
     np.testing.assert_array_equal(clean.index, seen.index)
     torch.testing.assert_close(clean.tcp, seen.tcp)
     codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
