@@ -149,7 +149,8 @@ def demonstrate(cell: Cell, expert: Expert, seed: int, perturb: bool) -> NDArray
 
 
 def draw(cell: Cell, appearances: NDArray, seed: int) -> dict[str, NDArray]:
-    """The arrays of the dataset of what `demonstrate` returned, seen by the cameras of `cell`."""
+    """The arrays of the dataset of what `demonstrate` returned, seen by the cameras of `cell`; the
+    cell is left at the last record, at rest."""
     frames = []
     for values in appearances:
         cell.set_appearance(values, seed)
@@ -163,9 +164,15 @@ def draw(cell: Cell, appearances: NDArray, seed: int) -> dict[str, NDArray]:
 
 
 def record(cell: Cell, expert: Expert, seed: int, perturb: bool) -> dict[str, NDArray] | None:
-    """One episode as the arrays of the dataset, see `demonstrate`; None when the expert failed."""
+    """One episode as the arrays of the dataset, see `demonstrate`; None when the expert failed. The
+    cell is left where the episode ended."""
     appearances = demonstrate(cell, expert, seed, perturb)
-    return None if appearances is None else draw(cell, appearances, seed)
+    if appearances is None:
+        return None
+    end = cell.state()
+    episode = draw(cell, appearances, seed)
+    cell.set_state(end)
+    return episode
 
 
 def _frame(cell: Cell) -> dict[str, NDArray]:
