@@ -138,7 +138,7 @@ def _read_rate(cache: Path) -> float:
     rng, count = np.random.default_rng(0), 50
     start = time.perf_counter()
     for _ in range(count):
-        data.dynamics_batch(rng, 32, range(len(data.episodes)), frames=10, stride=2)
+        data.dynamics_batch(rng, 32, range(len(data.episodes)), frames=10, stride=2).frame0()
     return 32 * count / (time.perf_counter() - start)
 
 

@@ -42,9 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--batch', type=options.positive,
                         help='samples a step (tiny: 24 in the codec, 32 in the dynamics; '
                              'svd-4dgen: 1; diffusion-policy: 32)')
-    parser.add_argument('--learning-rate', type=float, default=4e-4,
-                        help='tiny: at the start, from which it falls; lower it to go on from a '
-                             'finished preset (%(default)s)')
+    parser.add_argument('--learning-rate', type=float,
+                        help='tiny: at the start, from which it falls (4e-4); lower it to go on '
+                             'from a finished preset')
     parser.add_argument('--gradient-checkpointing', action='store_true',
                         help='svd-4dgen: less memory for more time')
     parser.add_argument('--episodes', type=int, help='use only the first episodes of each')
@@ -82,8 +82,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _tiny(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     from fourdgen_ros.core.errors import InputError
+    from fourdgen_ros.training.loop import LoopConfig
     from fourdgen_ros.training.tiny import train_preset
 
+    if args.learning_rate is not None and args.learning_rate <= 0.0:
+        raise InputError('--learning-rate', expected='above 0', got=str(args.learning_rate),
+                         hint='New weights want 4e-4, finished ones 1e-4 to 2e-4.')
     if args.svd is not None:
         raise InputError('--svd', expected='--preset svd-4dgen', got='--preset tiny',
                          hint='Add --preset svd-4dgen, or leave --svd out.')
@@ -99,8 +103,8 @@ def _tiny(args: argparse.Namespace) -> dict[str, dict[str, float]]:
         init_codec=args.init_codec, dynamics_minutes=args.dynamics_minutes,
         episodes=args.episodes, seed=args.seed, cross_view=not args.no_cross_view,
         depth=not args.no_depth, sensor_faults=args.sensor_faults, batch=args.batch,
-        learning_rate=args.learning_rate,
-        compile_model=args.compile)
+        learning_rate=LoopConfig.learning_rate if args.learning_rate is None
+        else args.learning_rate, compile_model=args.compile)
 
 
 def _svd_4dgen(args: argparse.Namespace) -> dict[str, dict[str, float]]:
@@ -109,7 +113,8 @@ def _svd_4dgen(args: argparse.Namespace) -> dict[str, dict[str, float]]:
 
     for option, given in (('--init-codec', args.init_codec is not None),
                           ('--no-cross-view', args.no_cross_view), ('--no-depth', args.no_depth),
-                          ('--sensor-faults', args.sensor_faults), ('--compile', args.compile)):
+                          ('--sensor-faults', args.sensor_faults), ('--compile', args.compile),
+                          ('--learning-rate', args.learning_rate is not None)):
         if given:
             raise InputError(option, expected='--preset tiny', got='--preset svd-4dgen',
                              hint=f'Leave {option} out.')
@@ -132,7 +137,8 @@ def _diffusion_policy(args: argparse.Namespace) -> dict[str, float]:
             ('--init', args.init is not None), ('--init-codec', args.init_codec is not None),
             ('--svd', args.svd is not None), ('--size', args.size is not None),
             ('--no-cross-view', args.no_cross_view), ('--no-depth', args.no_depth),
-            ('--sensor-faults', args.sensor_faults), ('--compile', args.compile)):
+            ('--sensor-faults', args.sensor_faults), ('--compile', args.compile),
+            ('--learning-rate', args.learning_rate is not None)):
         if given:
             raise InputError(option, expected='a preset of a generator',
                              got='--preset diffusion-policy')

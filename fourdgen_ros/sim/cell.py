@@ -313,7 +313,7 @@ class Cell:
         size = mujoco.mj_stateSize(self._model, _APPEARANCE)
         if values.shape != (size,):
             raise InputError('appearance of the cell', expected=f'{size} numbers for {self.task}',
-                             got=str(values.shape))
+                             got=str(values.shape), hint='It is of another task: name that one.')
         with self._lock:
             mujoco.mj_setState(self._model, self._data, values.astype(np.float64), _APPEARANCE)
             self._aim(seed, self.camera_set)

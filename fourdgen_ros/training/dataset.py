@@ -383,7 +383,7 @@ def _mapped(file: Path) -> dict[str, NDArray]:
         whole = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         for info in archive.infolist():
             if info.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(f'{info.filename} is compressed')
+                raise ValueError(f'{info.filename} is compressed; np.savez does not')
             with archive.open(info) as member:
                 version = np.lib.format.read_magic(member)
                 read = (np.lib.format.read_array_header_1_0 if version == (1, 0)

@@ -53,10 +53,9 @@ def train(model: nn.Module, config: LoopConfig, draw: Callable[[np.random.Genera
     a step ahead, and uses no random numbers but those of `rng`; `place` brings what it returned to
     the device and has torch's, which follow from the step. `validate()` measures the model with its
     EMA weights; the weights with the smallest `better` end up in the model and in `folder/best.pt`.
-    A run that was killed goes on from `folder/last.pt`. With no steps or minutes
-    to do, a model that was never trained here stays as it is, and nothing is returned. Raises
-    TrainingError when the loss is not finite. Curves: `log.jsonl`, and TensorBoard's in
-    `folder`/tensorboard.
+    A run that was killed goes on from `folder/last.pt`. With no steps or minutes to do, a model
+    that was never trained here stays as it is, and nothing is returned. Raises TrainingError when
+    the loss is not finite. Curves: `log.jsonl`, and TensorBoard's in `folder`/tensorboard.
 
     Under `accelerate launch` every process draws batches of its own, gradients are averaged, and
     the first process alone keeps the time, validates and writes; the folder is one that all see.

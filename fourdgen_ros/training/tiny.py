@@ -276,14 +276,14 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
                  depth: bool = True, sensor_faults: bool = False, batch: int | None = None,
                  learning_rate: float = LoopConfig.learning_rate,
                  compile_model: bool = False) -> dict[str, dict[str, float]]:
-    """Both stages, resumable; the finished preset is `out`/preset, its codec as soon as that is
-    finished. Returns both stages' measures.
+    """Both stages, resumable; the finished preset is `out`/preset. Returns both stages' measures.
 
     Starts from the preset in folder `init`, or from the codec alone of the one in `init_codec`;
     what neither gives starts from random weights, which follow from `seed`; `cross_view` is for
     such dynamics, `depth` for such a codec, `sensor_faults` for all dynamics. `batch` is the
-    samples of a step of either stage. `episodes` limits each data set to the first so many. Raises
-    InputError for data, a preset or check-points in `out` that do not fit.
+    samples of a step of either stage, `learning_rate` where that begins to fall. `episodes` limits
+    each data set to the first so many. Raises InputError for data, a preset or check-points in
+    `out` that do not fit.
     """
     torch.manual_seed(seed)
     tasks = task_names(data_folders)
@@ -312,8 +312,6 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
         codec, data, stage('codec', codec_minutes),
         batch=CODEC_BATCH if batch is None else batch, compile_model=compile_model)}
     bind(out / 'dynamics', codec)
-    if PartialState().is_main_process:
-        codec.save_pretrained(out / 'preset' / 'codec')  # other dynamics may start from it now
     measures['dynamics'] = train_dynamics(
         dynamics, codec, data, stage('dynamics', dynamics_minutes),
         batch=DYNAMICS_BATCH if batch is None else batch, sensor_faults=sensor_faults,

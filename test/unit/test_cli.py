@@ -84,7 +84,10 @@ def test_a_check_that_fails_names_the_next_step(optional: bool, verdict: str) ->
     (['--init', 'x', '--no-cross-view'], '--no-cross-view; expected dynamics from random weights'),
     (['--preset', 'svd-4dgen', '--init-codec', 'x'], '--init-codec; expected --preset tiny'),
     (['--preset', 'svd-4dgen', '--no-cross-view'], '--no-cross-view; expected --preset tiny'),
-    (['--preset', 'svd-4dgen', '--compile'], '--compile; expected --preset tiny')])
+    (['--preset', 'svd-4dgen', '--compile'], '--compile; expected --preset tiny'),
+    (['--preset', 'svd-4dgen', '--learning-rate', '1e-5'], '--learning-rate; expected --preset'),
+    (['--preset', 'diffusion-policy', '--learning-rate', '1e-5'], '--learning-rate; expected'),
+    (['--learning-rate', '0'], '--learning-rate; expected above 0')])
 def test_an_option_of_train_that_would_do_nothing_is_refused(
         tmp_path, capsys: pytest.CaptureFixture, options: list[str], message: str) -> None:
     arguments = ['train', '--data', str(tmp_path), '--out', str(tmp_path), *options]

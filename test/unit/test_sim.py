@@ -160,7 +160,7 @@ def test_motions_are_drawn_elsewhere_as_they_are_collected_here(tmp_path) -> Non
     assert sum(f.stat().st_size for f in motions.iterdir()) < 20_000
     (motions / 'motion_100009.npz').touch()  # the expert failed
     for cameras in ('fixed', 'shell-train'):
-        run(scripts / 'draw_motions.py', motions, '--task', TASK, '--seeds', 100001, 100010,
+        run(scripts / 'draw_motions.py', motions, '--task', TASK, '--seeds', '100001:100010',
             '--cameras', cameras, '--out', tmp_path / cameras)
     collect(TASK, 1, 100001, tmp_path / 'collected')
     assert len(list((tmp_path / 'fixed').glob('episode_*.npz'))) == 1
@@ -174,6 +174,22 @@ def test_motions_are_drawn_elsewhere_as_they_are_collected_here(tmp_path) -> Non
     assert np.abs(moved['T_base_camera'] - drawn['T_base_camera']).max() > 0.1
     meta = json.loads((tmp_path / 'shell-train' / 'meta.json').read_text())
     assert meta['camera_set'] == 'shell-train'
+
+
+def test_what_motions_cannot_be_made_or_drawn_of_is_told(tmp_path) -> None:
+    """Nothing is written then, and no worker is waited for that cannot start."""
+    scripts = Path(__file__).resolve().parents[2] / 'scripts'
+
+    def failure(*command: object) -> str:
+        done = subprocess.run([sys.executable, *map(str, command), '--out', tmp_path / 'out'],
+                              capture_output=True, text=True, timeout=120)
+        assert done.returncode and not (tmp_path / 'out').exists()
+        return done.stderr
+
+    assert 'StoreCerealBoxUnderShelf' in failure(
+        scripts / 'collect_motions.py', '--task', 'Juggle', '--episodes', 2, '--workers', 2)
+    assert 'scripts/collect_motions.py' in failure(
+        scripts / 'draw_motions.py', tmp_path, '--task', TASK)
 
 
 def test_an_appearance_of_another_scene_is_refused(cell: Cell) -> None:
