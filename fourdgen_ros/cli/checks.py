@@ -245,7 +245,7 @@ CHECKS = (
     Check('simulation', _rendering,
           'Run `make setup`, which names the Debian packages of the OpenGL libraries.'),
     Check('torch', _torch),
-    Check('generator', _libraries('diffusers', 'safetensors', 'accelerate')),
+    Check('generator', _libraries('diffusers', 'safetensors', 'small_gicp', 'accelerate')),
     Check('tracker', _libraries('scipy', 'trimesh')),
     Check('planner', _libraries('roboplan.core', 'pinocchio', 'coal', distribution={
         'roboplan.core': 'roboplan-core', 'pinocchio': 'pin'})),

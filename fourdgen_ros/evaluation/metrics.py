@@ -125,6 +125,16 @@ def point_errors(future: Future, true: Future) -> dict[str, float]:
     return row | {'points_missing': 1.0 - float(both.sum() / max(1, true.valid[:, 1:].sum()))}
 
 
+def camera_error(future: Future, true: Future) -> float:
+    """Median distance in mm between points of frame 0 and true ones, of all views but the
+    reference. They are measured, so what is wrong with them is where their camera is thought to be.
+    NaN for a single view or without points.
+    """
+    both = (true.valid & future.valid)[1:, 0]
+    error = np.linalg.norm(future.points[1:, 0].astype(float) - true.points[1:, 0], axis=-1)[both]
+    return float(1e3 * np.median(error)) if error.size else float('nan')
+
+
 def psnr(image: NDArray[np.uint8], true: NDArray[np.uint8]) -> float:
     """Peak signal-to-noise ratio in dB of 8 bit images; inf when they are equal."""
     mse = np.mean(np.square(image.astype(np.float64) - true))

@@ -153,6 +153,7 @@ def compare(future: Future, true: Future, T_ref_cameras: Array) -> dict[str, flo
         for v, T in enumerate(T_ref_cameras)), strict=True)
     row['abs_rel'], row['delta_125'] = float(np.mean(relative)), float(np.mean(near))
     row |= metrics.point_errors(future, true)
+    row['camera_mm'] = metrics.camera_error(future, true)
     row['mask_iou'] = _mean([metrics.mask_iou(a, b) for a, b in zip(
         (future.gripper[:, 1:] > metrics.MASK).reshape(-1, *future.rgb.shape[2:4]),
         (true.gripper[:, 1:] > metrics.MASK).reshape(-1, *future.rgb.shape[2:4]), strict=True)])
@@ -218,7 +219,7 @@ def evaluate(task: str, generator: str, seeds: Iterable[int], batch: Batch | Non
 PER_FRAME = ('tcp_mm', 'tcp_deg', 'opening_mm')
 PER_FUTURE = ('generate_s', 'track_ms_per_frame', 'cross_view_iou', 'cross_view_box_iou',
               'mask_iou', 'points_mm', 'moving_points_mm', 'gripper_points_mm', 'points_missing',
-              'psnr_db', 'abs_rel', 'delta_125')
+              'camera_mm', 'psnr_db', 'abs_rel', 'delta_125')
 
 
 def summarise(rows: list[dict]) -> dict[str, dict]:

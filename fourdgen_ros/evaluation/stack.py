@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from fourdgen_ros.generator.base import Generator
     from fourdgen_ros.tracker.base import Tracker
 
-_LIBRARIES = ('numpy', 'scipy', 'torch', 'diffusers', 'mujoco', 'mink', 'pin', 'roboplan-core')
+_LIBRARIES = ('numpy', 'scipy', 'torch', 'diffusers', 'mujoco', 'mink', 'pin', 'roboplan-core',
+              'small_gicp')
 
 _WRIST_POINTS = 2000  # 4 mm apart
 

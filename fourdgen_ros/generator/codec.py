@@ -122,7 +122,8 @@ class FrameCodec(ModelMixin, ConfigMixin):
     def tcp(self, latent: Tensor) -> Tensor:
         """TCP (N, 10) in the view's own optical frame: position (m), first two columns of the
         rotation, opening (in units of 0.1 m)."""
-        return self.tcp_head(latent).float()
+        with torch.autocast(latent.device.type, enabled=False):  # bf16 rounds a metre to 8 mm
+            return self.tcp_head(latent.float())
 
 
 def tool_coordinates(tcp: Tensor, K: Tensor, height: int, width: int, stride: int) -> Tensor:

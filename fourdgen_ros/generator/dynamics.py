@@ -140,9 +140,11 @@ class LatentDynamics(ModelMixin, ConfigMixin):
         off = _STEP * self.keyframe_out(y[:, :, first:first + KEYFRAMES]).float()
         keyframes = observed.points[:, :, :KEYFRAMES] + off
         points = torch.cat([keyframes, observed.points[:, :, KEYFRAMES:]], dim=2)
+        with torch.autocast(y.device.type, enabled=False):  # bf16 rounds a metre to 8 mm
+            camera = self.geometry_out(y[:, :, frames + 1].float())
         return Prediction(latents=self.latent_out(future).float(),
                           tool=self._tool(future, tool, points), keyframes=keyframes,
-                          camera=self.geometry_out(y[:, :, frames + 1]).float())
+                          camera=camera)
 
     def _tool(self, future: Tensor, tool: Tensor, points: Tensor) -> Tensor:
         """Tools (B, V, T, 10) of future tokens (B, V, T, dim)."""

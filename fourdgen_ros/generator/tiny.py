@@ -13,6 +13,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
+from fourdgen_ros.core import se3
 from fourdgen_ros.core.camera import pointmap, resize_view
 from fourdgen_ros.core.errors import GenerationError, InputError
 from fourdgen_ros.core.types import Future, Observation, RgbdView
@@ -20,6 +21,7 @@ from fourdgen_ros.generator.checks import require_depth, require_steps
 from fourdgen_ros.generator.codec import PLANE, FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics, pose_from_9d
 from fourdgen_ros.generator.layers import DEPTH_RANGE, frame_tensor, rays
+from fourdgen_ros.generator.registration import register
 from fourdgen_ros.generator.sampling import sample_future
 from fourdgen_ros.generator.timing import Laps
 from fourdgen_ros.generator.tool import agreed_tool
@@ -101,9 +103,7 @@ class TinyGenerator:
 
             # 3. Decode every frame against frame 0 of its view; frame 0 only for its gripper mask
             z = torch.cat([start[:, None], self.dynamics.restore(future.latents[0])], dim=1)
-            R, p = pose_from_9d(future.camera[0, 1:])
-            R = torch.cat([torch.eye(3, device=device)[None], R])
-            p = torch.cat([p.new_zeros(1, 3), p])
+            R, p = self._cameras(views, future.camera[0])
             tools = torch.cat([tool[:, None], future.tool[0]], dim=1)
             if self.dynamics.config.cross_view:
                 tools = agreed_tool(tools, R, p)
@@ -150,6 +150,22 @@ class TinyGenerator:
         require_steps(steps)
         if self.codec.config.depth:
             require_depth(observation, DEPTH_RANGE)
+
+    def _cameras(self, views: list[RgbdView], told: Tensor) -> tuple[Tensor, Tensor]:
+        """R (V, 3, 3) and p (V, 3), m: poses of the views in the reference view's frame, from what
+        the network tells of them (V, 9) and, where it sees depth, what they measure."""
+        R, p = pose_from_9d(told.float())
+        R[0], p[0] = torch.eye(3), 0.0
+        if not self.codec.config.depth:
+            return R, p
+        guess = np.stack([se3.make(*pose) for pose in zip(
+            R.double().cpu().numpy(), p.double().cpu().numpy(), strict=True)])
+        points = []
+        for view in views:
+            xyz = pointmap(view.depth, view.K).reshape(-1, 3)
+            points.append(xyz[(xyz[:, 2] > DEPTH_RANGE[0]) & (xyz[:, 2] < DEPTH_RANGE[1])])
+        T = torch.from_numpy(register(points, guess)).to(R)
+        return T[:, :3, :3], T[:, :3, 3]
 
     def _assemble(self, observation: Observation, views: list[RgbdView], colour: Tensor,
                   points: Tensor, metres: Tensor, mask: Tensor, R: Tensor, p: Tensor, seed: int,

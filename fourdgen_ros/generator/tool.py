@@ -24,6 +24,11 @@ def agreed_tool(tool: Tensor, R: Tensor, p: Tensor) -> Tensor:
     """Tools (V, T, 10) in the views' own optical frames, as `FrameCodec.tcp` gives them, with the
     mean of what all views tell. R (V, 3, 3) and p (V, 3), m: poses of the views in the reference
     view's frame."""
+    with torch.autocast(tool.device.type, enabled=False):  # bf16 rounds a metre to 8 mm
+        return _agreed(tool.float(), R.float(), p.float())
+
+
+def _agreed(tool: Tensor, R: Tensor, p: Tensor) -> Tensor:
     position = torch.einsum('vij,vtj->vti', R, tool[..., :3]) + p[:, None]
     columns = torch.einsum('vij,vtnj->vtni', R, tool[..., 3:9].unflatten(-1, (2, 3))).flatten(-2)
     seen = torch.cat([position, columns, tool[..., 9:]], dim=-1)

@@ -134,6 +134,19 @@ def test_point_errors_by_region(plate: Future) -> None:
     assert np.isnan(metrics.point_errors(plate, plate)['moving_points_mm'])
 
 
+def test_a_camera_that_is_thought_elsewhere(plate: Future) -> None:
+    points = plate.points.copy()
+    points[1, 0, ..., 1] += np.float32(0.004)  # of the second view; the first is the reference
+    points[0, 0] += np.float32(0.5)
+    points[:, 1] += np.float32(0.5)
+    valid = plate.valid.copy()
+    valid[1, 0, :9] = False
+    off = replace(plate, points=points, valid=valid)
+    assert metrics.camera_error(off, plate) == pytest.approx(4.0, abs=1e-3)
+    assert metrics.camera_error(plate, plate) == 0.0
+    assert np.isnan(metrics.camera_error(plate, replace(plate, valid=np.zeros_like(valid))))
+
+
 def test_pose_errors() -> None:
     true = np.stack([np.eye(4)] * 2)
     moved = true @ se3.make(se3.exp_so3(np.array([0.0, 0.0, np.radians(7.0)])),

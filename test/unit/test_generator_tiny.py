@@ -156,6 +156,22 @@ def test_a_view_that_tells_the_tool_after_half_a_turn_agrees_all_the_same() -> N
                                tool.expand(2, -1, -1), atol=1e-5, rtol=0)
 
 
+def test_places_are_told_in_millimetres_also_in_bf16() -> None:
+    """At a metre, bf16 has steps of 8 mm."""
+    torch.manual_seed(0)
+    g = small()
+    R, p = pose_from_9d(torch.randn(2, 9))
+    R[0], p[0] = torch.eye(3), 0.0
+    tool = 0.1 * torch.randn(2, 5, 10)
+    tool[..., 2] += 1.0
+    latent = torch.randn(8, 16)
+    exact = agreed_tool(tool, R, p), g.codec.tcp(latent)
+    with torch.autocast('cpu', torch.bfloat16):
+        coarse = agreed_tool(tool, R, p), g.codec.tcp(latent)
+    for a, b in zip(exact, coarse, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+
+
 def test_hard_depth_choice_never_blends_two_surfaces() -> None:
     gate = torch.tensor([[[-0.1, 0.1]]])
     out = DecodedFrame(torch.zeros(1, 3, 1, 2), torch.full((1, 1, 2), 2.0), gate, gate)

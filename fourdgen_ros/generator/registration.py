@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Poses of the views, refined on what they measure: both see the same table, arm and objects.
+
+A network that looks at two pictures tells the pose between their cameras to half a centimetre. The
+measured pointmaps of frame 0 know it better: generalised ICP (Segal et al. 2009), which the wheel
+`small_gicp` brings (0.4 MB), goes from the network's guess to a fraction of a millimetre.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import small_gicp
+from numpy.typing import NDArray
+
+from fourdgen_ros.core import se3
+
+Array = NDArray[np.float64]
+log = logging.getLogger(__name__)
+
+GRID = 0.008  # m between the points that are used
+DISTANCES = (0.05, 0.02)  # m, at most, between points that count as the same; one run for each
+SHARED = 0.3  # of a view's points that the reference has to see too
+FARTHEST = (0.15, np.radians(15.0))  # m and rad that a guess may be off
+_MIN_POINTS = 200
+
+
+def register(points: Sequence[NDArray], guess: Array) -> Array:
+    """Poses (V, 4, 4) of the views in the frame of the first.
+
+    From the points (n, 3), m, that each measures in its own optical frame, and a guess (V, 4, 4),
+    whose first is the identity. A view that shares too little with the first, or would have to move
+    too far, keeps its guess.
+    """
+    if len(points) == 1 or min(len(p) for p in points) < _MIN_POINTS:
+        return guess
+    target, tree = _prepared(points[0])
+    return np.stack([guess[0], *(_registered(target, tree, p, T)
+                                 for p, T in zip(points[1:], guess[1:], strict=True))])
+
+
+def _registered(target: small_gicp.PointCloud, tree: small_gicp.KdTree, points: NDArray,
+                guess: Array) -> Array:
+    source, _ = _prepared(points)
+    T, shared = guess, 0.0
+    for distance in DISTANCES:
+        result = small_gicp.align(target, source, tree, T, max_correspondence_distance=distance,
+                                  max_iterations=30, translation_epsilon=1e-4,
+                                  rotation_epsilon=1e-4)
+        T, shared = result.T_target_source, result.num_inliers / source.size()
+    moved, turned = se3.distance(guess, T)
+    if shared < SHARED or not (moved < FARTHEST[0] and turned < FARTHEST[1]):
+        log.info('a view keeps the pose that the network tells: %.0f %% of its points are seen by '
+                 'the reference, %.3f m and %.1f deg away', 100.0 * shared, moved,
+                 np.degrees(turned))
+        return guess
+    return T
+
+
+def _prepared(points: NDArray) -> tuple[small_gicp.PointCloud, small_gicp.KdTree]:
+    return small_gicp.preprocess_points(points.astype(np.float64), downsampling_resolution=GRID)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Views of one scene find each other's pose from what they measure."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import trimesh
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from fourdgen_ros.core import se3
+from fourdgen_ros.generator.registration import register
+
+# a table in front of the first camera with things on it, seen by a second from the side
+T_REF_SECOND = se3.exp(np.array([0.4, 0.05, 0.1, 0.05, -0.4, 0.1]))
+
+
+def scene() -> trimesh.Trimesh:
+    """In the frame of the first camera: a table whose far end is 1.2 m away, and three boxes."""
+    parts = [trimesh.creation.box(extents=size, transform=se3.make(translation=np.array(place)))
+             for size, place in (((1.0, 0.02, 0.8), (0.0, 0.35, 0.9)),
+                                 ((0.10, 0.20, 0.06), (0.1, 0.24, 0.85)),
+                                 ((0.08, 0.12, 0.15), (-0.2, 0.28, 0.95)),
+                                 ((0.05, 0.30, 0.05), (0.3, 0.19, 1.1)))]
+    return trimesh.util.concatenate(parts)
+
+
+def seen(noise: float, seed: int, count: int = 20000) -> tuple[NDArray, NDArray]:
+    """What each camera measures, (n, 3) in its own frame; no two points are the same."""
+    first, second = (np.asarray(trimesh.sample.sample_surface(scene(), count, seed=seed + k)[0])
+                     for k in range(2))
+    rng = np.random.default_rng(seed)
+    second = se3.apply(se3.inverse(T_REF_SECOND), second)
+    return tuple((p + rng.normal(0.0, noise, p.shape)).astype(np.float32) for p in (first, second))
+
+
+def displacement(T: NDArray, true: NDArray) -> float:
+    """Metres by which a place on the table comes to lie elsewhere."""
+    place = np.array([-0.4, 0.2, 0.9])
+    return float(np.linalg.norm(se3.apply(T, place) - se3.apply(true, place)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000), st.lists(st.floats(-1.0, 1.0), min_size=6, max_size=6))
+def test_a_guess_that_is_centimetres_off_ends_within_two_millimetres(seed, error) -> None:
+    off = se3.exp(np.array(error) * [0.015, 0.015, 0.015, 0.03, 0.03, 0.03])
+    guess = np.stack([np.eye(4), T_REF_SECOND @ off])
+    found = register(seen(0.001, seed), guess)
+    np.testing.assert_array_equal(found[0], np.eye(4))
+    assert se3.is_rigid(found)
+    assert displacement(found[1], T_REF_SECOND) < 0.002
+
+
+def test_every_view_is_registered_to_the_first() -> None:
+    first, second = seen(0.001, 0)
+    off = se3.exp(np.full(6, 0.01))
+    guess = np.stack([np.eye(4), off, T_REF_SECOND @ off])
+    found = register([first, first.copy(), second], guess)
+    assert displacement(found[1], np.eye(4)) < 0.002
+    assert displacement(found[2], T_REF_SECOND) < 0.002
+
+
+def test_a_view_of_something_else_keeps_its_guess() -> None:
+    first, second = seen(0.001, 0)
+    guess = np.stack([np.eye(4), T_REF_SECOND @ se3.make(translation=np.array([0.0, 0.0, 1.5]))])
+    np.testing.assert_array_equal(register([first, second], guess), guess)
+
+
+@pytest.mark.parametrize('points', [0, 50])
+def test_a_view_that_measures_next_to_nothing_keeps_its_guess(points: int) -> None:
+    first, second = seen(0.001, 0)
+    guess = np.stack([np.eye(4), T_REF_SECOND])
+    np.testing.assert_array_equal(register([first, second[:points]], guess), guess)
+    np.testing.assert_array_equal(register([first], guess[:1]), guess[:1])
