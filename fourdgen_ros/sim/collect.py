@@ -54,7 +54,7 @@ class Progress:
     succeeded: int
 
 
-class _Disturber:
+class Disturber:
     """Displaces the expert's target for a while at random moments; DART (Laskey et al. 2017)
     shows why: the expert then demonstrates how to recover."""
 
@@ -132,7 +132,12 @@ def demonstrate(cell: Cell, expert: Expert, seed: int, perturb: bool) -> NDArray
         else:
             _start_anywhere(cell, rng)
         expert.plan_from_here()
-    disturber = _Disturber(rng) if perturb and rng.uniform() < 0.7 else None
+    return finish(cell, expert, Disturber(rng) if perturb and rng.uniform() < 0.7 else None)
+
+
+def finish(cell: Cell, expert: Expert, disturber: Disturber | None = None) -> NDArray | None:
+    """The rest of the task as `demonstrate` returns it: the expert follows its plan from the state
+    that the cell is in, disturbed or not, until the task is done."""
     start, records, done = cell.time, [], None
     while done is None or cell.time < done + _TAIL:
         if cell.time - start > _LIMIT:

@@ -176,6 +176,24 @@ def test_motions_are_drawn_elsewhere_as_they_are_collected_here(tmp_path) -> Non
     assert meta['camera_set'] == 'shell-train'
 
 
+def test_the_expert_goes_on_from_where_a_generator_got_to(tmp_path) -> None:
+    """The first frame over and over never moves the arm; the expert then does the whole task."""
+    script = Path(__file__).resolve().parents[2] / 'scripts' / 'collect_corrections.py'
+    command = [sys.executable, script, '--task', TASK, '--generator', 'still', '--out', tmp_path]
+    subprocess.run([*command, '--seeds', '100000:100001'], check=True, timeout=300)
+    files = sorted(tmp_path.glob('episode_*.npz'))
+    assert [f.name for f in files] == [f'episode_{300000 + k}.npz' for k in range(3)]
+    before = [f.stat().st_mtime_ns for f in files]
+    subprocess.run([*command, '--seeds', '100000:100001'], check=True, timeout=300)
+    assert [f.stat().st_mtime_ns for f in files] == before
+    cell = Cell(TASK, 100000)
+    with np.load(files[0]) as episode:
+        np.testing.assert_allclose(episode['tcp'][0], cell.tcp_pose(), atol=0.02)
+        assert np.linalg.norm(episode['tcp'][-1, :3, 3] - episode['tcp'][0, :3, 3]) > 0.1
+        np.testing.assert_allclose(np.diff(episode['times']), 0.2, atol=1e-6)
+        assert bool(episode['success'])
+
+
 def test_what_motions_cannot_be_made_or_drawn_of_is_told(tmp_path) -> None:
     """Nothing is written then, and no worker is waited for that cannot start."""
     scripts = Path(__file__).resolve().parents[2] / 'scripts'
