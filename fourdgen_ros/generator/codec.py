@@ -17,6 +17,7 @@ their depth, which tells nothing.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,9 @@ from fourdgen_ros.generator.layers import ImageTrunk, block, rays, rotation_from
 # Decoded depth is centred here: metres = DEPTH_CENTRE + DEPTH_SCALE * network output.
 DEPTH_CENTRE = 0.9
 DEPTH_SCALE = 0.5
+# How much more a gripper pixel counts in the loss of the mask than another. Left in, it would make
+# masks too large: what is gripper with a chance of 1/6 would be drawn as such.
+GRIPPER_WEIGHT = 5.0
 PLANE = DEPTH_CENTRE  # m, the depth of every pixel where there is no depth
 # Wavelengths in m of the tool coordinates' sines: the size of the hand, of a finger.
 _WAVELENGTHS = (0.4, 0.16, 0.064)
@@ -112,7 +116,8 @@ class FrameCodec(ModelMixin, ConfigMixin):
             x = self.grow[i + 1](x)
         out = self.head(self.fine(x + self._tool(2, tcp, K, x), temb)).float()
         depth = DEPTH_CENTRE + DEPTH_SCALE * out[:, 3]
-        return DecodedFrame(out[:, :3], depth, out[:, 4], out[:, 5])
+        gripper = out[:, 5] - math.log(GRIPPER_WEIGHT)
+        return DecodedFrame(out[:, :3], depth, out[:, 4], gripper)
 
     def _tool(self, level: int, tcp: Tensor, K: Tensor, like: Tensor) -> Tensor:
         height, width = self.config.height, self.config.width

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fourdgen_ros.generator.codec import DecodedFrame
+from fourdgen_ros.generator.codec import GRIPPER_WEIGHT, DecodedFrame
 from fourdgen_ros.generator.layers import DEPTH_RANGE, rays
 from fourdgen_ros.training.dataset import CodecBatch
 
@@ -40,9 +42,10 @@ def codec_loss(out: DecodedFrame, tcp: Tensor, batch: CodecBatch
     background = ((error + 1.0).log() * weight).sum() / total
     gripper = (error * batch.gripper).sum() / batch.gripper.sum().clamp_min(1.0)
     colour = ((out.rgb - batch.rgb).abs().mean(1) * weight).sum() / total
-    edge = 1.0 + 4.0 * batch.gripper
+    edge = 1.0 + (GRIPPER_WEIGHT - 1.0) * batch.gripper
     gate = (F.binary_cross_entropy_with_logits(out.gate, changed, reduction='none') * edge).mean()
-    mask = (F.binary_cross_entropy_with_logits(out.gripper, batch.gripper, reduction='none')
+    weighted = out.gripper + math.log(GRIPPER_WEIGHT)  # the odds where gripper counts more
+    mask = (F.binary_cross_entropy_with_logits(weighted, batch.gripper, reduction='none')
             * edge).mean()
     position = (tcp[:, :3] - batch.tcp[:, :3]).norm(dim=1).mean() / 0.1
     rotation = F.l1_loss(tcp[:, 3:9], batch.tcp[:, 3:9])

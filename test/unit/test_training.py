@@ -15,12 +15,13 @@ import torch
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError, TrainingError
-from fourdgen_ros.generator.codec import PLANE, FrameCodec
+from fourdgen_ros.generator.codec import PLANE, DecodedFrame, FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics
 from fourdgen_ros.training import tiny
 from fourdgen_ros.training.binding import bind, bind_config
 from fourdgen_ros.training.dataset import Demonstrations, next_grips, split, task_names
 from fourdgen_ros.training.loop import LoopConfig, train
+from fourdgen_ros.training.losses import codec_loss
 
 TASK = 'PlaceAppleFromBowlIntoBin'
 
@@ -47,6 +48,19 @@ def folder(tmp_path_factory):
     (out / 'meta.json').write_text(json.dumps(
         {'format': 'fourdgen-episodes-1', 'task': TASK, 'rate_hz': 5.0}))
     return out
+
+
+def test_a_mask_that_pays_tells_the_chance_of_gripper(folder) -> None:
+    """Gripper pixels weigh more than others, and yet no mask grows beyond the hand."""
+    data = Demonstrations([folder], (TASK,))
+    batch = data.codec_records(np.random.default_rng(0), 10, [0], 4).batch()
+    batch = replace(batch, gripper=torch.zeros_like(batch.gripper))
+    batch.gripper[:3] = 1.0  # three of ten
+    empty = torch.zeros_like(batch.gripper)
+    logit = torch.logit(torch.tensor(0.3)).requires_grad_()
+    out = DecodedFrame(batch.rgb, batch.depth, empty, logit.expand_as(empty))
+    codec_loss(out, batch.tcp, batch)[0].backward()
+    torch.testing.assert_close(logit.grad, torch.tensor(0.0), atol=1e-4, rtol=0)
 
 
 def test_both_stages_learn(folder, tmp_path) -> None:
