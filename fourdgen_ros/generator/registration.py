@@ -3,7 +3,8 @@
 
 A network that looks at two pictures tells the pose between their cameras to half a centimetre. The
 measured pointmaps of frame 0 know it better: generalised ICP (Segal et al. 2009), which the wheel
-`small_gicp` brings (0.4 MB), goes from the network's guess to a fraction of a millimetre.
+`small_gicp` brings (0.4 MB), goes from the network's guess to a fraction of a millimetre. Only what
+faces both cameras takes part: else the inside of a bowl, which one sees, is laid on its outside.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 GRID = 0.008  # m between the points that are used
 DISTANCES = (0.05, 0.02)  # m, at most, between points that count as the same; one run for each
+FACING = 0.2  # cosine, at least, between a surface's normal and the way to the other camera
 SHARED = 0.3  # of a view's points that the reference has to see too
 FARTHEST = (0.15, np.radians(15.0))  # m and rad that a guess may be off
 _MIN_POINTS = 200
@@ -34,16 +36,15 @@ def register(points: Sequence[NDArray], guess: Array) -> Array:
     whose first is the identity. A view that shares too little with the first, or would have to move
     too far, keeps its guess.
     """
-    if len(points) == 1 or min(len(p) for p in points) < _MIN_POINTS:
-        return guess
-    target, tree = _prepared(points[0])
-    return np.stack([guess[0], *(_registered(target, tree, p, T)
+    return np.stack([guess[0], *(_registered(points[0], p, T)
                                  for p, T in zip(points[1:], guess[1:], strict=True))])
 
 
-def _registered(target: small_gicp.PointCloud, tree: small_gicp.KdTree, points: NDArray,
-                guess: Array) -> Array:
-    source, _ = _prepared(points)
+def _registered(first: NDArray, points: NDArray, guess: Array) -> Array:
+    seen = _facing(first, guess[:3, 3]), _facing(points, se3.inverse(guess)[:3, 3])
+    if min(len(p) for p in seen) < _MIN_POINTS:
+        return guess
+    (target, tree), (source, _) = (_prepared(p) for p in seen)
     T, shared = guess, 0.0
     for distance in DISTANCES:
         result = small_gicp.align(target, source, tree, T, max_correspondence_distance=distance,
@@ -57,6 +58,17 @@ def _registered(target: small_gicp.PointCloud, tree: small_gicp.KdTree, points: 
                  np.degrees(turned))
         return guess
     return T
+
+
+def _facing(points: NDArray, eye: Array) -> Array:
+    """The points (n, 3) of a camera at the origin whose surface another at `eye` (3,) may see."""
+    if len(points) < _MIN_POINTS:
+        return points
+    cloud, _ = _prepared(points)
+    p, n = cloud.points()[:, :3], cloud.normals()[:, :3]
+    n = np.where(((n * p).sum(1) > 0.0)[:, None], -n, n)
+    way = eye - p
+    return p[(n * way).sum(1) > FACING * np.linalg.norm(way, axis=1)]
 
 
 def _prepared(points: NDArray) -> tuple[small_gicp.PointCloud, small_gicp.KdTree]:

@@ -18,20 +18,26 @@ T_REF_SECOND = se3.exp(np.array([0.4, 0.05, 0.1, 0.05, -0.4, 0.1]))
 
 
 def scene() -> trimesh.Trimesh:
-    """In the frame of the first camera: a table whose far end is 1.2 m away, and three boxes."""
+    """In the frame of the first camera: a table whose far end is 1.3 m away, three boxes, and a
+    wall of 5 mm of which the cameras see one side each."""
     parts = [trimesh.creation.box(extents=size, transform=se3.make(translation=np.array(place)))
              for size, place in (((1.0, 0.02, 0.8), (0.0, 0.35, 0.9)),
                                  ((0.10, 0.20, 0.06), (0.1, 0.24, 0.85)),
                                  ((0.08, 0.12, 0.15), (-0.2, 0.28, 0.95)),
-                                 ((0.05, 0.30, 0.05), (0.3, 0.19, 1.1)))]
+                                 ((0.05, 0.30, 0.05), (0.3, 0.19, 1.1)),
+                                 ((0.005, 0.30, 0.60), (0.2, 0.19, 0.9)))]
     return trimesh.util.concatenate(parts)
 
 
 def seen(noise: float, seed: int, count: int = 20000) -> tuple[NDArray, NDArray]:
-    """What each camera measures, (n, 3) in its own frame; no two points are the same."""
-    first, second = (np.asarray(trimesh.sample.sample_surface(scene(), count, seed=seed + k)[0])
-                     for k in range(2))
-    rng = np.random.default_rng(seed)
+    """What each camera measures, (n, 3) in its own frame: what faces it; no two points are the
+    same."""
+    rng, both, mesh = np.random.default_rng(seed), [], scene()
+    for k, eye in enumerate((np.zeros(3), T_REF_SECOND[:3, 3])):
+        points, faces = trimesh.sample.sample_surface(mesh, count, seed=seed + k)
+        points = np.asarray(points)
+        both.append(points[(mesh.face_normals[faces] * (eye - points)).sum(1) > 0.0])
+    first, second = both
     second = se3.apply(se3.inverse(T_REF_SECOND), second)
     return tuple((p + rng.normal(0.0, noise, p.shape)).astype(np.float32) for p in (first, second))
 
