@@ -22,9 +22,9 @@ def scene() -> trimesh.Trimesh:
     wall of 5 mm of which the cameras see one side each."""
     parts = [trimesh.creation.box(extents=size, transform=se3.make(translation=np.array(place)))
              for size, place in (((1.0, 0.02, 0.8), (0.0, 0.35, 0.9)),
-                                 ((0.10, 0.20, 0.06), (0.1, 0.24, 0.85)),
-                                 ((0.08, 0.12, 0.15), (-0.2, 0.28, 0.95)),
-                                 ((0.05, 0.30, 0.05), (0.3, 0.19, 1.1)),
+                                 ((0.20, 0.30, 0.12), (0.05, 0.19, 0.80)),
+                                 ((0.16, 0.24, 0.30), (-0.25, 0.22, 0.95)),
+                                 ((0.10, 0.40, 0.10), (0.35, 0.14, 1.15)),
                                  ((0.005, 0.30, 0.60), (0.2, 0.19, 0.9)))]
     return trimesh.util.concatenate(parts)
 
