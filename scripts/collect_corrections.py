@@ -19,9 +19,11 @@ import numpy as np
 from rich.console import Console
 
 from fourdgen_ros.cli import options
+from fourdgen_ros.evaluation.generators import model_folder
 from fourdgen_ros.evaluation.pool import results
 from fourdgen_ros.evaluation.road import RoadConfig
 from fourdgen_ros.evaluation.stack import build_road, limit_threads
+from fourdgen_ros.sim.cameras import FIXED
 from fourdgen_ros.sim.cell import Cell, CellState
 from fourdgen_ros.sim.collect import draw, finish, store, write_meta
 from fourdgen_ros.sim.expert import Expert
@@ -83,8 +85,9 @@ def main() -> None:
     parser.add_argument('--out', type=Path, required=True)
     args = parser.parse_args()
     options.require_task(args.task)
+    model_folder(args.generator)  # nothing is written for a generator that is not there
     args.out.mkdir(parents=True, exist_ok=True)
-    write_meta(args.out, args.task, True, 'fixed')
+    write_meta(args.out, args.task, True, FIXED)
     there = {int(file.stem.removeprefix('episode_')) // STATES
              for file in args.out.glob('episode_*.npz')}
     seeds = [seed for seed in args.seeds if seed not in there]

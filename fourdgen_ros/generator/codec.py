@@ -31,10 +31,10 @@ from fourdgen_ros.generator.layers import ImageTrunk, block, rays, rotation_from
 # Decoded depth is centred here: metres = DEPTH_CENTRE + DEPTH_SCALE * network output.
 DEPTH_CENTRE = 0.9
 DEPTH_SCALE = 0.5
+PLANE = DEPTH_CENTRE  # m, the depth of every pixel where there is no depth
 # How much more a gripper pixel counts in the loss of the mask than another. Left in, it would make
 # masks too large: what is gripper with a chance of 1/6 would be drawn as such.
 GRIPPER_WEIGHT = 5.0
-PLANE = DEPTH_CENTRE  # m, the depth of every pixel where there is no depth
 # Wavelengths in m of the tool coordinates' sines: the size of the hand, of a finger.
 _WAVELENGTHS = (0.4, 0.16, 0.064)
 TOOL_CHANNELS = 3 + 6 * len(_WAVELENGTHS) + 1

@@ -206,6 +206,9 @@ def test_what_motions_cannot_be_made_or_drawn_of_is_told(tmp_path) -> None:
 
     assert 'StoreCerealBoxUnderShelf' in failure(
         scripts / 'collect_motions.py', '--task', 'Juggle', '--episodes', 2, '--workers', 2)
+    assert 'fourdgen train' in failure(
+        scripts / 'collect_corrections.py', '--task', TASK, '--generator', 'nowhere',
+        '--seeds', '100000:100001')
     assert 'scripts/collect_motions.py' in failure(
         scripts / 'draw_motions.py', tmp_path, '--task', TASK)
 
