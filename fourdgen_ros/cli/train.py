@@ -134,8 +134,8 @@ def _diffusion_policy(args: argparse.Namespace) -> dict[str, float]:
     from fourdgen_ros.policy.client import policy_command, policy_environment
 
     for option, given in (
-            ('--init', args.init is not None), ('--init-codec', args.init_codec is not None),
-            ('--svd', args.svd is not None), ('--size', args.size is not None),
+            ('--init-codec', args.init_codec is not None), ('--svd', args.svd is not None),
+            ('--size', args.size is not None),
             ('--no-cross-view', args.no_cross_view), ('--no-depth', args.no_depth),
             ('--sensor-faults', args.sensor_faults), ('--compile', args.compile),
             ('--learning-rate', args.learning_rate is not None)):
@@ -145,7 +145,7 @@ def _diffusion_policy(args: argparse.Namespace) -> dict[str, float]:
     command = [*policy_command('train'), '--out', args.out, '--minutes', args.dynamics_minutes,
                '--seed', args.seed, '--data', *args.data]
     for option, value in (('--episodes', args.episodes), ('--threads', args.threads),
-                          ('--batch', args.batch)):
+                          ('--batch', args.batch), ('--init', args.init)):
         if value is not None:
             command += [option, value]
     done = subprocess.run([str(part) for part in command], env=policy_environment(),

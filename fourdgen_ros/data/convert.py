@@ -28,10 +28,10 @@ from fourdgen_ros.data.assembly import assemble
 from fourdgen_ros.data.findings import BAD, Finding
 from fourdgen_ros.data.staging import SUMMARY, Staged, read_staged
 
-FORMAT = 2  # of staged episodes: a higher one ignores what older versions left
+FORMAT = 3  # of staged episodes: a higher one ignores what older versions left
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _THREADS = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS')
-_NEEDED = 0.6  # of the size of the recordings, free before anything is written
+_NEEDED = 0.75  # of the size of the recordings, free before anything is written
 
 
 class Job(Protocol):
@@ -89,7 +89,7 @@ def convert(jobs: Sequence[Job], out: Path, workers: int = 1,
         _check_overlap(good)
         made = part / 'dataset'
         shutil.rmtree(made, ignore_errors=True)
-        assemble(made, good)
+        assemble(made, good, workers)
         os.replace(made, out)
         shutil.rmtree(part)
     return outcomes

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fourdgen_ros.core.errors import InputError
-from fourdgen_ros.policy.model import HORIZON, About, Policy, create, observed, statistics
+from fourdgen_ros.policy.model import HORIZON, About, Policy, create, load, observed, statistics
 from fourdgen_ros.training.dataset import Demonstrations, Episode, read_meta, split, task_names
 from fourdgen_ros.training.loop import LoopConfig, train
 
@@ -61,11 +61,12 @@ def samples(data: Demonstrations, rng: np.random.Generator, size: int, episodes:
 
 
 def train_policy(folders: list[Path], out: Path, config: LoopConfig, *, batch: int = 32,
-                 episodes: int | None = None) -> dict[str, float]:
+                 episodes: int | None = None, init: Path | None = None) -> dict[str, float]:
     """Train, resumable, and write `out`/policy. Returns the measures of the weights that are kept:
     errors of the tool (mm) over the horizon, mean and median, on validation episodes.
 
-    Raises InputError for data sets that do not fit together.
+    Starts from the policy in folder `init`, or from random weights, which follow from the seed.
+    Raises InputError for data sets that do not fit together or to the policy in `init`.
     """
     torch.manual_seed(config.seed)
     tasks = task_names(folders)
@@ -73,10 +74,16 @@ def train_policy(folders: list[Path], out: Path, config: LoopConfig, *, batch: i
     about = _about(folders, tasks, data)
     training, held = split(data)
     rng = np.random.default_rng(config.seed)
-    tools = np.concatenate([data.episodes[i].tcp[:, 0] for i in training])
-    shown = [_picture(data.episodes[int(i)], rng) for i in rng.choice(training, _PICTURES)]
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    policy = create(about, statistics(tools, np.stack(shown), about), device)
+    if init is None:
+        tools = np.concatenate([data.episodes[i].tcp[:, 0] for i in training])
+        shown = [_picture(data.episodes[int(i)], rng) for i in rng.choice(training, _PICTURES)]
+        policy = create(about, statistics(tools, np.stack(shown), about), device)
+    else:
+        policy = load(init, device)
+        if policy.about != about:
+            raise InputError(f'policy {init}', expected=f'one for {about}', got=str(policy.about),
+                             hint='Give the data sets of the same tasks and cameras.')
     log.info('%d episodes, %.1f M parameters', len(data.episodes),
              sum(p.numel() for p in policy.net.parameters()) / 1e6)
     checks = [samples(data, rng, _VALIDATION, episodes, about) for episodes in held]
@@ -119,6 +126,7 @@ def main() -> None:
     parser.add_argument('--steps', type=int, default=1_000_000)
     parser.add_argument('--batch', type=int, default=32)
     parser.add_argument('--episodes', type=int)
+    parser.add_argument('--init', type=Path)
     parser.add_argument('--threads', type=int)
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
@@ -129,7 +137,7 @@ def main() -> None:
         args.data, args.out,
         LoopConfig(args.out / 'training', steps=args.steps, minutes=args.minutes, seed=args.seed,
                    learning_rate=1e-4, weight_decay=1e-6),
-        batch=args.batch, episodes=args.episodes)
+        batch=args.batch, episodes=args.episodes, init=args.init)
     sys.stdout.write(json.dumps(measures) + '\n')
 
 

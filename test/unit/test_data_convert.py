@@ -148,7 +148,7 @@ def test_one_bag_named_twice_and_only_bad_bags_leave_nothing(tmp_path: Path, mad
 def test_an_interrupted_conversion_goes_on(tmp_path: Path, made, monkeypatch) -> None:
     _, bags, file = made
     jobs, out = [BagJob(bags[0], file), BagJob(bags[2], file)], tmp_path / 'set'
-    monkeypatch.setattr(convert, 'assemble', lambda root, episodes: 1 / 0)
+    monkeypatch.setattr(convert, 'assemble', lambda *given: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         convert.convert(jobs, out)
     staged = {p: p.stat().st_mtime_ns for p in (tmp_path / '.set.part').glob('*/records.parquet')}

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fourdgen_ros.cli import __main__ as cli
 from fourdgen_ros.core.errors import GenerationError, InputError, MissingDependencyError
 from fourdgen_ros.core.types import Observation, RgbdView
 from fourdgen_ros.evaluation.generators import is_policy
@@ -117,3 +119,35 @@ def test_damaged_weights_are_refused(untrained_policy: Path, tmp_path: Path) -> 
     (tmp_path / 'model.safetensors').write_bytes(b'nothing')
     with pytest.raises(InputError, match='can be loaded'):
         PolicyClient(tmp_path)
+
+
+def _demonstrations(folder: Path, task: str) -> Path:
+    """Two episodes in which nothing moves."""
+    folder.mkdir()
+    (folder / 'meta.json').write_text(json.dumps(
+        {'format': 'fourdgen-episodes-1', 'task': task, 'rate_hz': 5.0,
+         'cameras': ['cam_left', 'cam_right']}))
+    poses = np.tile(np.eye(4), (12, 1, 1))
+    for i in range(2):
+        np.savez(folder / f'episode_{i}.npz', rgb=np.full((12, 2, 96, 128, 3), 90, np.uint8),
+                 depth=np.full((12, 2, 96, 128), 9000, np.uint16),
+                 gripper=np.zeros((12, 2, 96, 128), bool), tcp=poses, opening=np.full(12, 0.08),
+                 K=np.tile(K, (2, 1, 1)), T_base_camera=poses[:2])
+    return folder
+
+
+def test_training_goes_on_from_a_policy_for_the_same_tasks(
+        untrained_policy: Path, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    def train(task: str) -> int:
+        return cli.main(['train', '--preset', 'diffusion-policy', '--init', str(untrained_policy),
+                         '--data', str(_demonstrations(tmp_path / task, task)),
+                         '--out', str(tmp_path / 'out'), '--dynamics-minutes', '0'])
+
+    assert train('Juggle') == 1
+    said = ' '.join(capfd.readouterr().err.split())
+    assert f'policy {untrained_policy}; expected one for' in said
+    assert not (tmp_path / 'out').exists()
+    assert train(TASK) == 0
+    weights = 'model.safetensors'
+    assert (tmp_path / 'out' / 'policy' / weights).read_bytes() == (
+        untrained_policy / weights).read_bytes()
