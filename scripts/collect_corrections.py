@@ -59,13 +59,13 @@ def collector(task: str, generator: str, out: Path) -> Callable[[int], int]:
         later = states[1:]  # the first is what every demonstration begins with
         rng = np.random.default_rng([seed, 2])
         chosen = sorted(rng.choice(len(later), min(STATES, len(later)), replace=False))
-        stored = 0
-        for number, index in enumerate(chosen):
-            episode = correct(road.cell, expert, later[index])
-            if episode is not None:
-                store(out, name(seed, number), episode)
-                stored += 1
-        return stored
+        corrections = [correct(road.cell, expert, later[index]) for index in chosen]
+        # together at the end: a seed of which one is there is not run again
+        stored = {name(seed, number): episode for number, episode in enumerate(corrections)
+                  if episode is not None}
+        for number, episode in stored.items():
+            store(out, number, episode)
+        return len(stored)
 
     return collect
 

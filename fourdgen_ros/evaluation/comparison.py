@@ -74,7 +74,7 @@ def compare(what: Comparison, folder: Path, batch: Batch,
                 closed = rollout(
                     RolloutSpec(task, generator, camera_set=what.camera_set), what.closed_seeds,
                     replace(batch, file=stem.with_name(f'{stem.name}.closed.json'), reuse=True),
-                    on_result, strips=True)
+                    on_result, strips=not is_policy(generator))
             entries.append(Entry(task, name, opened, closed))
     rows = [{'task': e.task, 'generator': e.generator, 'open': _without(e.open, 'futures'),
              'closed': _without(e.closed, 'outcomes')} for e in entries]

@@ -15,7 +15,7 @@ from pathlib import Path
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.sensor_faults import Fault
 from fourdgen_ros.evaluation.faulty import require_sight
-from fourdgen_ros.evaluation.generators import fingerprint
+from fourdgen_ros.evaluation.generators import fingerprint, is_policy
 from fourdgen_ros.evaluation.road import Road, RoadConfig, RoadResult
 from fourdgen_ros.evaluation.seeds import Batch
 from fourdgen_ros.evaluation.stack import build_road, limit_threads, versions
@@ -83,14 +83,17 @@ def rollout(spec: RolloutSpec, seeds: Iterable[int], batch: Batch | None = None,
     """Run the task from every seed and return the report, see `report` and `Batch`.
 
     With `strips` a picture of every failure is kept beside the report, which names it (see
-    strips.py). Raises InputError for strips without a file of the report, and for a fault that the
-    generator cannot have.
+    strips.py). Raises InputError for strips without a file of the report or of a policy, and for a
+    fault that the generator cannot have.
     """
     require_sight(spec.generator, spec.fault)
     batch = Batch() if batch is None else batch
     if strips and batch.file is None:
         raise InputError('strips', expected='a file of the report', got='none',
                          hint='The pictures lie beside it: give --json FILE.')
+    if strips and is_policy(spec.generator):
+        raise InputError('strips', expected='a generator', got='a policy',
+                         hint='A policy imagines nothing that could be shown.')
     folder = folder_of(batch.file) if strips else None
     return batch.run(_build, (spec, folder), seeds, spec.identity(), partial(report, spec),
                      on_result)

@@ -14,7 +14,11 @@ import pytest
 from fourdgen_ros.cli import __main__ as cli
 from fourdgen_ros.core.errors import GenerationError, InputError, MissingDependencyError
 from fourdgen_ros.core.types import Observation, RgbdView
+from fourdgen_ros.evaluation import comparison
+from fourdgen_ros.evaluation.comparison import Comparison, compare
 from fourdgen_ros.evaluation.generators import is_policy
+from fourdgen_ros.evaluation.rollout import RolloutSpec, rollout
+from fourdgen_ros.evaluation.seeds import Batch
 from fourdgen_ros.policy import client
 from fourdgen_ros.policy.client import MARK, PYTHON, PolicyClient, policy_command
 from fourdgen_ros.policy.wire import receive, send
@@ -68,6 +72,18 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     assert not is_policy(str(tmp_path))
     with pytest.raises(InputError, match='--preset diffusion-policy'):
         PolicyClient(tmp_path)
+
+
+def test_a_comparison_asks_for_no_strips_of_a_policy(tmp_path: Path,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / MARK).write_text('{}')
+    with pytest.raises(InputError, match='strips; expected a generator'):
+        rollout(RolloutSpec(TASK, str(tmp_path)), [0], Batch(file=tmp_path / 'r.json'), strips=True)
+    asked = []
+    monkeypatch.setattr(comparison, 'rollout', lambda *_, strips: asked.append(strips))
+    monkeypatch.setattr(comparison, 'save_plots', lambda *_: None)
+    compare(Comparison([TASK], [str(tmp_path), 'still'], [], [0]), tmp_path, Batch())
+    assert asked == [False, True]
 
 
 def test_a_process_that_dies_tells_its_last_words(tmp_path: Path,
