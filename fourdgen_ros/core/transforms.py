@@ -122,14 +122,20 @@ class TransformTree:
     def span(self, target: str, source: str) -> tuple[int, int] | None:
         """First and last stamp (ns) at which `lookup` knows the transform; None when all links are
         static. Raises TransformError when the frames are not connected."""
+        moving = self.moving(target, source)
+        with self._lock:
+            stamps = [self._edges[frame].stamps for frame in moving]
+        if not stamps:
+            return None
+        return max(s[0] for s in stamps), min(s[-1] for s in stamps)
+
+    def moving(self, target: str, source: str) -> list[str]:
+        """The frames between the two that are not static in their parents. Raises TransformError
+        when the two are not connected."""
         self.lookup(target, source)
         with self._lock:
-            up_source, up_target = self._chain(source), self._chain(target)
-            edges = [self._edges[c] for c in {*up_source} ^ {*up_target}]
-            moving = [e.stamps for e in edges if not e.static]
-        if not moving:
-            return None
-        return max(s[0] for s in moving), min(s[-1] for s in moving)
+            between = {*self._chain(source)} ^ {*self._chain(target)}
+            return sorted(frame for frame in between if not self._edges[frame].static)
 
     def _frames(self) -> tuple[str, ...]:
         return tuple(sorted({*self._edges, *(e.parent for e in self._edges.values())}))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,10 @@ class BagJob:
 
     def fingerprint(self) -> str:
         """See `Job`."""
-        return f'{file_state(self.source)} {self.map.read_text(encoding="utf-8")}'
+        urdf = load_map(self.map).urdf
+        described = '' if urdf is None or not urdf.is_file() else hashlib.sha256(
+            urdf.read_bytes()).hexdigest()
+        return f'{file_state(self.source)} {self.map.read_text(encoding="utf-8")} {described}'
 
     def convert(self, folder: Path) -> list[Finding]:
         """See `Job`; raises InputError where the bag is damaged."""

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -15,6 +17,7 @@ from fourdgen_ros.core.errors import InputError, MissingDependencyError, how_to_
 from fourdgen_ros.data import bag_metadata
 from fourdgen_ros.data.bag_metadata import BagTopic, Extent
 from fourdgen_ros.data.bag_writer import BagWriter
+from fourdgen_ros.data.disk import room_for
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,9 @@ def recover(bag: Path, out: Path, *, compression: str = 'none') -> Recovery:
     """Copy every whole chunk of the one MCAP file in `bag` into the new bag `out`.
 
     `bag` stays as it is. Bytes and times of all messages stay the same, as does what the recorder
-    noted about the bag; `custom_data` gets `recovered` and `damaged_chunks`. Raises InputError when
-    there is no MCAP file, nothing in it can be read, or `out` exists.
+    noted about the bag; `custom_data` gets `recovered` and `damaged_chunks`. `out` is there as a
+    whole or not at all. Raises InputError when there is no MCAP file, nothing in it can be read,
+    `out` exists or its disk is full.
     """
     files = sorted(bag.glob('*.mcap')) if bag.is_dir() else []
     if len(files) != 1:
@@ -47,18 +51,30 @@ def recover(bag: Path, out: Path, *, compression: str = 'none') -> Recovery:
     first = next(messages, None)
     if first is None:
         raise InputError(str(files[0]), expected='at least one whole chunk of messages', got='none')
-    writer = BagWriter(out, {**custom_data, 'recovered': 'true'}, compression=compression)
+    part = out.with_name(f'.{out.name}.part')
+    shutil.rmtree(part, ignore_errors=True)  # of an attempt that was stopped
+    try:
+        with room_for(out, f'{bag} is as it was'):
+            writer = BagWriter(part / out.name, {**custom_data, 'recovered': 'true'},
+                               compression=compression)
+            _copy(chain([first], messages), writer)
+            writer.custom_data['damaged_chunks'] = str(chunks.damaged)
+            writer.close()
+            os.replace(part / out.name, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Recovery(writer.extent, chunks.damaged)
+
+
+def _copy(messages: Iterable[tuple[Any, Any, Any]], writer: BagWriter) -> None:
     channels: dict[int, int] = {}
-    for schema, channel, message in chain([first], messages):
+    for schema, channel, message in messages:
         if channel.id not in channels:
             channels[channel.id] = writer.add_topic(BagTopic(
                 channel.topic, schema.name, schema.data.decode(),
                 channel.metadata.get('topic_type_hash', ''),
                 tuple(yaml.safe_load(channel.metadata.get('offered_qos_profiles', '')) or ())))
         writer.write(channels[channel.id], message.log_time, message.publish_time, message.data)
-    writer.custom_data['damaged_chunks'] = str(chunks.damaged)
-    writer.close()
-    return Recovery(writer.extent, chunks.damaged)
 
 
 class _Chunks:

@@ -30,6 +30,7 @@ from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.images import metres
 from fourdgen_ros.data.convert import files
 from fourdgen_ros.data.dataset import Dataset
+from fourdgen_ros.data.disk import room_for
 from fourdgen_ros.data.episode import COLOUR, DEPTH, Episode
 from fourdgen_ros.data.masks import GripperShape, visible
 
@@ -69,12 +70,13 @@ def build(root: Path, out: Path, shape: Shape, gripper: Callable[[], GripperShap
     task = tasks[0] if task is None else task
     chosen = [i for i, row in enumerate(data.rows) if _task(row) == task]
     out.mkdir(parents=True, exist_ok=True)
-    _write_meta(out, data, task, shape)
+    _write_meta(out, data, task, shape, len(chosen))
     sums, bad = read_sums(out), verify(out)
     todo = [i for i in chosen if _file(i) not in sums or _file(i) in bad]
     work = partial(_write_episode, root, out, shape, None if data.has_masks else gripper)
     context = multiprocessing.get_context('spawn')
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with room_for(out, 'finished episodes are kept'), ProcessPoolExecutor(
+            workers, mp_context=context) as pool:
         for count, (index, digest) in enumerate(zip(todo, pool.map(work, todo), strict=True)):
             sums[_file(index)] = digest
             _write_atomically(out / SUMS, ''.join(
@@ -170,8 +172,8 @@ def _write_episode(root: Path, out: Path, shape: Shape, make: Callable[[], Gripp
     return digest
 
 
-def _write_meta(out: Path, data: Dataset, task: str, shape: Shape) -> None:
-    meta = {'format': FORMAT, 'task': task, 'cameras': [c.name for c in data.cameras],
+def _write_meta(out: Path, data: Dataset, task: str, shape: Shape, episodes: int) -> None:
+    meta = {'format': FORMAT, 'task': task, 'episodes': episodes, 'cameras': [c.name for c in data.cameras],
             'reference': data.cameras[0].name, 'height': shape.height, 'width': shape.width,
             'rate_hz': float(shape.rate), 'depth_unit_m': DEPTH_UNIT,
             'source': str(data.root.resolve())}
@@ -187,6 +189,9 @@ def _write_meta(out: Path, data: Dataset, task: str, shape: Shape) -> None:
                              got='one made before it changed' if stored_state[_STATE]
                              else 'one that does not say of which state',
                              hint='Write into another folder, or delete this one first.')
+    elif any(out.iterdir()):
+        raise InputError(f'cache {out}', expected=f'an empty folder, or one with {META}',
+                         got='one with other files', hint='Write into another folder.')
     else:
         meta |= state
         text = json.dumps(meta, indent=2, ensure_ascii=False) + '\n'

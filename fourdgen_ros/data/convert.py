@@ -8,7 +8,6 @@ is removed.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -25,11 +24,11 @@ from typing import Protocol
 
 from fourdgen_ros.core.errors import FourdgenError, InputError
 from fourdgen_ros.data.assembly import assemble
+from fourdgen_ros.data.disk import room_for
 from fourdgen_ros.data.findings import BAD, Finding
 from fourdgen_ros.data.staging import SUMMARY, Staged, read_staged
 
 FORMAT = 3  # of staged episodes: a higher one ignores what older versions left
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _THREADS = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS')
 _NEEDED = 0.75  # of the size of the recordings, free before anything is written
 
@@ -78,7 +77,7 @@ def convert(jobs: Sequence[Job], out: Path, workers: int = 1,
     if twice := [str(s) for s in dict.fromkeys(sources) if sources.count(s) > 1]:
         raise InputError('recordings', expected='each once', got=f'{", ".join(twice)} twice')
     part = out.with_name(f'.{out.name}.part')
-    with _space(out), _locked(part):
+    with room_for(out, 'finished episodes are kept'), _locked(part):
         _check_space(jobs, out)
         outcomes = _stage_all(jobs, part, workers, done)
         good = [o.episode for o in outcomes if o.episode is not None]
@@ -163,18 +162,6 @@ def file_state(source: Path) -> str:
     """Names, sizes and times of the files of a recording, for fingerprints."""
     return json.dumps([[str(p.relative_to(source)), p.stat().st_size, p.stat().st_mtime_ns]
                        for p in files(source)] + [str(source.resolve())])
-
-
-@contextmanager
-def _space(out: Path) -> Iterator[None]:
-    """A full disk as an InputError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise InputError(f'disk of {out}', expected='space', got=str(error),
-                         hint='Make room and start again: finished episodes are kept.') from error
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from fourdgen_ros.data.streams import (
     coverage_findings,
     image_findings,
     offset_findings,
+    transform_clock_findings,
     transform_findings,
 )
 
@@ -138,6 +139,8 @@ def _records(scan: Scan, topics: TopicMap) -> tuple[list[Finding], Records | Non
     if topics.urdf is None:
         try:
             span = scan.tree.span(topics.base_frame, topics.tcp_frame)
+            found += transform_clock_findings(
+                scan, scan.tree.moving(topics.base_frame, topics.tcp_frame))
         except FourdgenError as error:
             found.append(Finding('TCP', BAD, error.problem, 'Record /tf of the arm, or give '
                                                              f'a urdf in {topics.path}.'))

@@ -20,6 +20,7 @@ Which labels are the gripper, where the TCP is in the recorded pose, and the rat
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,7 +138,7 @@ class _Files:
         what = f'{key} in {self.source / "processed" / name}.npz'
         try:
             values = self._open[name][key]
-        except (KeyError, ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(what, expected='an array', got=str(error),
                              hint='Compare the names with the settings.') from error
         if len(values.shape) != len(shape) or any(

@@ -79,8 +79,8 @@ class Scan:
     joint_received: dict[str, list[int]]
     joint_stamps: dict[str, list[int]]
     joint_positions: dict[str, list[dict[str, float]]]
-    tf_received: list[int] = field(default_factory=list)  # of every transform on /tf
-    tf_stamps: list[int] = field(default_factory=list)
+    tf_received: dict[str, list[int]] = field(default_factory=dict)  # on /tf, by child frame
+    tf_stamps: dict[str, list[int]] = field(default_factory=dict)
     tf_ignored: dict[str, int] = field(default_factory=dict)  # 'parent -> child': how many
     span: tuple[int, int] | None = None  # ns of reception of the first and last message
 
@@ -166,5 +166,5 @@ def _add_transforms(out: Scan, message: Any, received: int, *, static: bool) -> 
             out.tf_ignored[link] = out.tf_ignored.get(link, 0) + 1
             continue
         if not static:
-            out.tf_received.append(received)
-            out.tf_stamps.append(stamp_ns(t.header))
+            out.tf_received.setdefault(child, []).append(received)
+            out.tf_stamps.setdefault(child, []).append(stamp_ns(t.header))

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +18,8 @@ CLOCK_JUMP = 0.5  # s between the clock of the stamps and that of the recorder, 
 _UNHEARD = (0.3, 1.0)  # s of the images without the robot: above is a warning, above is bad
 _ENDS_EARLY = 1.0  # s before the bag
 _SLOW = 0.95  # of the rate that is asked for
+_OUT_OF_ORDER = 0.1  # s by which a transform may come after one that is newer
+_CUT = 'Cut the bag there; do clocks synchronise, or was simulated time reset?'
 
 
 def image_findings(stream: ImageTopic, scan: Scan, topics: TopicMap) -> list[Finding]:
@@ -69,7 +74,7 @@ def clock_findings(what: str, stamps: NDArray[np.int64],
         at = int(np.argmax(steps < 0))
         found.append(Finding(
             what, BAD, f'clock jump: stamps go back by {-steps[at] / NS:.3f} s at message {at + 1}',
-            'Cut the bag there; do clocks synchronise, or was simulated time reset?'))
+            _CUT))
     elif len(stamps) > 1:
         # A message may be late, never early: the least delay tells the offset of the clocks.
         offset = stamps - received
@@ -91,7 +96,7 @@ def offset_findings(scan: Scan, topics: TopicMap) -> list[Finding]:
     streams = {t: (s.stamps, s.received) for t, s in scan.images.items()}
     streams |= {t: (s, scan.joint_received[t]) for t, s in scan.joint_stamps.items()}
     if topics.urdf is None:
-        streams['/tf'] = (scan.tf_stamps, scan.tf_received)
+        streams['/tf'] = ([*chain(*scan.tf_stamps.values())], [*chain(*scan.tf_received.values())])
     found, ahead = [], {}
     for topic, (stamps, received) in streams.items():
         if stamps and not any(stamps):
@@ -143,6 +148,23 @@ def transform_findings(scan: Scan) -> list[Finding]:
     links = ', '.join(f'{count} x {link}' for link, count in scan.tf_ignored.items())
     return [Finding('TF', WARNING, f'ignored, as not rigid or of a frame to itself: {links}',
                     'Correct the node that publishes them.')]
+
+
+def transform_clock_findings(scan: Scan, frames: Iterable[str]) -> list[Finding]:
+    """Bad lines about links, by their child frames, whose stamps jump: such a path is told twice."""
+    found = []
+    for frame in frames:
+        what = f'/tf of {frame}'
+        stamps, received = (np.array(of[frame]) for of in (scan.tf_stamps, scan.tf_received))
+        back = (np.maximum.accumulate(stamps) - stamps) / NS
+        if back.max() > _OUT_OF_ORDER:
+            at = int(np.argmax(back > _OUT_OF_ORDER))
+            found.append(Finding(what, BAD, f'clock jump: stamps go back by {back[at]:.3f} s at '
+                                            f'message {at}', _CUT))
+        else:  # publishers do repeat themselves
+            found += [f for f in clock_findings(what, np.sort(stamps), received)
+                      if 'repeated' not in f.found]
+    return found
 
 
 def _seconds(stream: ImageTopic, ordinal: int) -> float:

@@ -73,6 +73,10 @@ class Ros2BagRecording:
             named = ', '.join(f'{t} ({self._names.required[t]})' for t in absent)
             raise RecordingError(f'cannot record: no publisher of {named}',
                                  hint='Compare `ros2 topic list` with config/recorder.yaml.')
+        if wait_for(self._subscribed, START_TIMEOUT):
+            raise RecordingError('cannot record: the `ros2 bag record` of a recorder that was '
+                                 'killed still runs',
+                                 hint=f'End it, and then recover its bag: pkill -INT -f {NODE}')
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open('wb') as log:
             self._process = subprocess.Popen(
@@ -126,8 +130,13 @@ class Ros2BagRecording:
     def _not_subscribed(self) -> list[str]:
         if self._process.poll() is not None:
             return []
+        subscribed = self._subscribed()
+        return [topic for topic in self._names.required if topic not in subscribed]
+
+    def _subscribed(self) -> list[str]:
+        """The required topics that a `ros2 bag record` of ours listens to."""
         return [topic for topic in self._names.required
-                if all(info.node_name != NODE
+                if any(info.node_name == NODE
                        for info in self._owner.get_subscriptions_info_by_topic(topic))]
 
     def _watch(self, guard: Callable[[], str | None], ended: Callable[[], None]) -> None:

@@ -169,6 +169,7 @@ class Demonstrations:
                  limit: int | None = None, depth: bool = True) -> None:
         self.episodes: list[Episode] = []
         self.sets: list[range] = []
+        self._folders = tuple(folders)
         rates = {}
         for folder in folders:
             meta, files = read_meta(folder), sorted(folder.glob('episode_*.npz'))[:limit]
@@ -192,6 +193,17 @@ class Demonstrations:
             raise InputError('rate of the data set', expected=f'a multiple of {1.0 / dt:g} Hz',
                              got=f'{self.rate:g} Hz')
         return stride
+
+    def require_size(self, height: int, width: int) -> None:
+        """Raises InputError for a data set whose pictures are not so large."""
+        for folder, episodes in zip(self._folders, self.sets, strict=True):
+            for i in episodes:
+                size = self.episodes[i].rgb.shape[2:4]
+                if size != (height, width):
+                    raise InputError(f'data set {folder}', expected=f'images of {height}x{width}',
+                                     got=f'{size[0]}x{size[1]}',
+                                     hint=f'Make it so: fourdgen data cache --size {height} '
+                                          f'{width}.')
 
     def codec_records(self, rng: np.random.Generator, size: int, episodes: Sequence[int],
                       reach: int) -> CodecRecords:
@@ -294,6 +306,10 @@ def read_meta(folder: Path) -> dict:
     if meta.get('format') != FORMAT:
         raise InputError(f'data set {folder}', expected=f'format {FORMAT}',
                          got=str(meta.get('format')), hint='Collect it again.')
+    if count < meta.get('episodes', count):
+        raise InputError(f'data set {folder}', expected=f"{meta['episodes']} episodes",
+                         got=str(count), hint='Its making was stopped: give the same `fourdgen '
+                                              'data cache` again.')
     return meta
 
 

@@ -302,6 +302,7 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
     bind_config(out / 'dynamics', dynamics.config)
     data = Demonstrations(data_folders, tuple(dynamics.config.tasks), limit=episodes,
                           depth=codec.config.depth)
+    data.require_size(codec.config.height, codec.config.width)
     log.info('%d episodes', len(data.episodes))
 
     def stage(name: str, minutes: float) -> LoopConfig:

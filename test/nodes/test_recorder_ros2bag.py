@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
 from recorder_cell import Sources
 from ros_graph import Graph, eventually, parameters
 from rosbags.highlevel import AnyReader
+from sensor_msgs.msg import Image
 
 from fourdgen_ros.data import bag_metadata
+from fourdgen_ros.nodes import recorder_ros2bag
 from fourdgen_ros.nodes.recorder import RecorderNode
 from fourdgen_ros.srv import DiscardEpisode, StartEpisode, StopEpisode
 
@@ -102,6 +106,21 @@ def test_it_ends_by_itself_and_that_is_told(graph, arguments, tmp_path):
     response = graph.call(StopEpisode, '/recorder/stop', timeout=60.0)
     assert not response.success
     assert 'ended with exit code -9' in response.message
+
+
+def test_one_that_a_killed_recorder_left_is_named(graph, arguments, tmp_path, monkeypatch):
+    """It would be taken for the new one, and goes on writing."""
+    monkeypatch.setattr(recorder_ros2bag, 'START_TIMEOUT', 3.0)
+    graph.add(Sources())
+    left = graph.add(Node(recorder_ros2bag.NODE))
+    left.create_subscription(Image, COLOR, lambda message: None, qos_profile_sensor_data)
+    node = recorder(graph, tmp_path / 'episodes')
+    assert eventually(lambda: any(info.node_name == recorder_ros2bag.NODE for info in
+                                  node.get_subscriptions_info_by_topic(COLOR)))
+    response = start(graph, name='one')
+    assert not response.success
+    assert f'pkill -INT -f {recorder_ros2bag.NODE}' in response.message
+    assert not arguments.exists() and not list((tmp_path / 'episodes').rglob('*one*'))
 
 
 def test_without_ros2_the_start_says_what_to_install(graph, tmp_path, monkeypatch):

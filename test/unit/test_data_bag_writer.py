@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 from pathlib import Path
@@ -123,6 +124,22 @@ def test_a_damaged_chunk_is_left_out_and_counted(tmp_path: Path) -> None:
     recovery = recover(tmp_path / 'bag', tmp_path / 'out')
     assert recovery.damaged_chunks == 1
     assert read(tmp_path / 'out') == [*messages[:11], *messages[21:]]
+
+
+def test_a_full_disk_leaves_no_half_bag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / 'bag', [(0, 1, 1, b'x')])
+    before = sorted(tmp_path.rglob('*'))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    with monkeypatch.context() as m:
+        m.setattr(BagWriter, 'write', full)
+        with pytest.raises(InputError, match=r'disk of .*out; expected space.*is as it was'):
+            recover(tmp_path / 'bag', tmp_path / 'out')
+    assert sorted(tmp_path.rglob('*')) == before
+    recover(tmp_path / 'bag', tmp_path / 'out')
+    assert read(tmp_path / 'out') == read(tmp_path / 'bag')
 
 
 def test_a_folder_that_exists_is_not_touched(tmp_path: Path) -> None:

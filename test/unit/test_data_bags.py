@@ -351,6 +351,20 @@ def test_joint_stamps_that_go_back_are_a_clock_jump(tmp_path: Path) -> None:
     assert len(found) == 1 and found[0].startswith('/joint_states: clock jump: stamps go back')
 
 
+def test_transforms_that_go_back_are_a_clock_jump_even_alone(tmp_path: Path) -> None:
+    """The tree sorts them: what came before and after would be mixed."""
+    def back(name: str, index: int, stamp: int, message) -> list:
+        if name == '/tf' and index >= 200:  # the median stays
+            for t in message.transforms:
+                now = t.header.stamp
+                now.sec, now.nanosec = divmod(now.sec * NS + now.nanosec - 4 * NS // 5, NS)
+        return [(name, stamp + 3_000_000, message)]
+
+    found = problems(tmp_path, Recording(seconds=6.0, edit=back))
+    jump = '/tf of panda_hand_tcp: clock jump: stamps go back by 0.'
+    assert any(line.startswith(jump) for line in found), found
+
+
 def _nan(t) -> None:
     t.transform.translation.x = float('nan')
 

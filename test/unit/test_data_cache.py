@@ -21,7 +21,7 @@ from fourdgen_ros.data import cache
 from fourdgen_ros.data.bag_job import BagJob
 from fourdgen_ros.data.convert import convert
 from fourdgen_ros.data.masks import GripperShape, visible
-from fourdgen_ros.training.dataset import Demonstrations, split
+from fourdgen_ros.training.dataset import Demonstrations, read_meta, split
 
 from .data_bags import NS, START, Recording, depth_mm, topic_map, write_bag
 
@@ -101,6 +101,23 @@ def test_a_cache_that_does_not_know_its_data_set_is_refused(made, tmp_path: Path
                                                if k != 'source_state'}))
     with pytest.raises(InputError, match='another folder, or delete'):
         cache.build(made[0], out, cache.Shape(24, 32), partial(gripper_shape, 'panda_hand'))
+
+
+def test_a_folder_with_something_else_is_not_touched(made, tmp_path: Path) -> None:
+    (tmp_path / 'episode_000000.npz').write_bytes(b'mine')
+    with pytest.raises(InputError, match='Write into another folder'):
+        cache.build(made[0], tmp_path, cache.Shape(24, 32), partial(gripper_shape, 'panda_hand'))
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [
+        ('episode_000000.npz', b'mine')]
+
+
+def test_a_cache_that_was_never_finished_is_not_trained_on(made, tmp_path: Path) -> None:
+    out = tmp_path / 'cache'
+    shutil.copytree(made[1], out)
+    assert read_meta(out)['episodes'] == 2
+    (out / 'episode_000001.npz').unlink()
+    with pytest.raises(InputError, match='expected 2 episodes; got 1.*data cache'):
+        read_meta(out)
 
 
 @pytest.mark.parametrize(('options', 'expected'), [

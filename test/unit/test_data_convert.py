@@ -160,6 +160,17 @@ def test_an_interrupted_conversion_goes_on(tmp_path: Path, made, monkeypatch) ->
     assert len(Dataset(out)) == 2
 
 
+def test_a_corrected_urdf_makes_another_episode(tmp_path: Path) -> None:
+    """What was staged with the old one is not taken for it."""
+    map = topic_map(tmp_path / 'map.yaml', tcp={'frame': 'panda_hand_tcp', 'urdf': 'arm.urdf'})
+    bag = write_bag(tmp_path / 'bag', SHORT)
+    marks = set()
+    for text in ('<robot name="a"/>', '<robot name="b"/>'):
+        (tmp_path / 'arm.urdf').write_text(text)
+        marks.add(BagJob(bag, map).fingerprint())
+    assert len(marks) == 2 and BagJob(bag, map).fingerprint() in marks
+
+
 def test_a_disk_without_hard_links_gets_copies(tmp_path: Path, made, monkeypatch) -> None:
     def refuse(source: Path, target: Path) -> None:
         raise PermissionError(1, 'Operation not permitted', str(source))

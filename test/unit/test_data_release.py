@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -100,6 +101,21 @@ def test_what_does_not_fit_is_named(tmp_path: Path, replaced: dict, expected: st
     with pytest.raises(InputError, match=expected):
         job.convert(tmp_path / 'staged')
     assert not (tmp_path / 'staged').exists() and not list(tmp_path.glob('.staged*'))
+
+
+def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
+    episode = write_episode(tmp_path / 'episode')
+    file = episode / 'processed' / 'observations.npz'
+    with np.load(file) as z:
+        np.savez_compressed(file, **dict(z))
+    with zipfile.ZipFile(file) as archive:
+        member = next(i for i in archive.infolist() if i.filename.startswith('scene_1.'))
+    content = bytearray(file.read_bytes())
+    start = member.header_offset + 30 + len(member.filename)
+    content[start + 30:start + 60] = bytes(30)
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r'scene_1 in .*observations.npz'):
+        ReleaseJob(episode, SETTINGS, 0).convert(tmp_path / 'staged')
 
 
 def test_an_archive_whose_names_lead_outside_writes_nothing_there(tmp_path: Path) -> None:

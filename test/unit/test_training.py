@@ -63,6 +63,12 @@ def test_a_mask_that_pays_tells_the_chance_of_gripper(folder) -> None:
     torch.testing.assert_close(logit.grad, torch.tensor(0.0), atol=1e-4, rtol=0)
 
 
+def test_pictures_of_another_size_are_named(folder, tmp_path: Path) -> None:
+    text = rf'data set {folder}; expected images of 96x128; got 32x48'
+    with pytest.raises(InputError, match=text):
+        tiny.train_preset([folder], tmp_path / 'out', codec_minutes=0, dynamics_minutes=0)
+
+
 def test_both_stages_learn(folder, tmp_path) -> None:
     data = Demonstrations([folder], (TASK,))
     codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
