@@ -93,8 +93,9 @@ def nodes() -> str:
     offered = endpoints(classes)
     parts = ['# Nodes\n', 'Read from the running nodes. Topics and services are given as they are '
              'without a namespace and without remapping, with `config/sim.yaml`. Every node also '
-             'has the parameter services of ROS 2 and publishes `/diagnostics`; the managed ones '
-             'have the services of the [lifecycle](../design.md#the-nodes).\n']
+             'has the parameter services of ROS 2 and, but for `visualization` and `view`, reports '
+             'in `/diagnostics`; the managed ones have the services of the '
+             '[lifecycle](../design.md#the-nodes).\n']
     for name, kind in classes.items():
         parts += [f'## {name}\n', f'{first_paragraph(sys.modules[kind.__module__].__doc__)}\n',
                   f'`ros2 run fourdgen_ros {name}`\n', described[name], offered[name]]

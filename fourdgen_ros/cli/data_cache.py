@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> int:
         count = build(args.dataset, args.out, Shape(*args.size, args.rate),
                       partial(gripper_shape, args.gripper), task=args.task, workers=args.workers,
                       done=lambda n, total: bar.update(line, completed=n, total=total))
-    Console().print(f'{count} episodes in {args.out}. Next: fourdgen train --data {args.out}',
-                    highlight=False)
+    Console().print(f'{count} episodes in {args.out}. Next: fourdgen train --data {args.out} '
+                    f'--out {Path("runs") / args.out.name}', highlight=False)
     return 0
 
 

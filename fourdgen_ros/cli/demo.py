@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='of the object poses and of the generator (%(default)s)')
     parser.add_argument('--max-segments', type=options.positive, default=10,
                         help='futures after which the task counts as not done (%(default)s)')
-    parser.add_argument('--no-ros', action='store_true', help='in one process, without ROS')
+    parser.add_argument('--no-ros', action='store_true',
+                        help='in one process, without ROS; oracle-rgb and still need it')
     parser.add_argument('--out', type=Path, default=Path('demo'),
                         help='folder of the pictures and logs (%(default)s)')
     parser.add_argument('--view', action='store_true',
@@ -39,10 +40,14 @@ def run(args: argparse.Namespace) -> int:
 
     from fourdgen_ros.cli.demo_report import finish
     from fourdgen_ros.core.errors import InputError
-    from fourdgen_ros.evaluation.generators import model_folder
+    from fourdgen_ros.evaluation.generators import SIMULATED, model_folder
 
     options.require_task(args.task)
     model_folder(args.generator)
+    if not args.no_ros and args.generator in SIMULATED and args.generator != 'oracle':
+        raise InputError('--generator', got=args.generator,
+                         expected='tiny, oracle, a folder or module:Class over ROS',
+                         hint='Add --no-ros: the node `generator` does not have this one.')
     if args.seed < 0:
         raise InputError('--seed', expected='0 or more', got=str(args.seed))
     console = Console(highlight=False)

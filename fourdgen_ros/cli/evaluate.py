@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from fourdgen_ros.cli import options
 
-HELP = 'compare generated futures and tracked paths with the truth, in simulation'
+HELP = 'compare generated futures and tracked paths with the truth'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,9 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'imagine from there and compare with what the expert would do. The right-hand columns '
         'are the tracker alone, on true futures. With --out: several generators and tasks, also in '
         'closed loop, in one table with plots, paired with the one that is named first; an '
-        'interrupted run goes on.')
-    parser.add_argument('--task', nargs='+', default=[options.TASK], metavar='T',
+        'interrupted run goes on. With --offline: on recorded demonstrations, of any task, from '
+        'every 1.2 s of those episodes that training leaves out.')
+    parser.add_argument('--task', nargs='+', metavar='T',
                         help=f'tasks of the simulated cell, or all ({options.TASK})')
+    parser.add_argument('--offline', type=Path, metavar='DIR',
+                        help='data set of `fourdgen data cache` or `fourdgen collect`; --seeds are '
+                             'then numbers of its episodes that training leaves out')
     options.add_cameras(parser)
     options.add_generator(parser, 'tiny', several=True)
     options.add_fault(parser)
@@ -42,13 +48,17 @@ def run(args: argparse.Namespace) -> int:
     from fourdgen_ros.evaluation.generators import model_folder
     from fourdgen_ros.sim.tasks import TASKS
 
-    if args.task == ['all']:
-        args.task = list(TASKS)
-    for task in args.task:
-        options.require_task(task)
     for generator in args.generator:
         model_folder(generator)
+    if args.offline is not None:
+        return _offline(args)
+    args.task = list(TASKS) if args.task == ['all'] else args.task or [options.TASK]
+    for task in args.task:
+        options.require_task(task)
     if args.out is not None:
+        if args.json is not None:
+            raise InputError('--json', expected='none with --out', got=str(args.json),
+                             hint='The table of --out has its own results.json.')
         if args.tracker is not None:
             raise InputError('--tracker', expected='--json F for its report', got='--out',
                              hint='The table of --out is that of the embedded tracker.')
@@ -87,18 +97,34 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _single(args: argparse.Namespace) -> int:
+    from fourdgen_ros.evaluation.openloop import evaluate
+
+    return _report(args, partial(evaluate, args.task[0], args.generator[0], args.seeds,
+                                 camera_set=args.cameras, fault=options.parse_fault(args.fault)))
+
+
+def _offline(args: argparse.Namespace) -> int:
+    from fourdgen_ros.core.errors import InputError
+    from fourdgen_ros.evaluation.offline import evaluate_offline
+
+    for option, given in (('--task', args.task), ('--out', args.out), ('--fault', args.fault),
+                          ('--rollouts', args.rollouts), ('--generator', args.generator[1:]),
+                          ('--cameras', args.cameras != 'fixed')):
+        if given:
+            raise InputError(option, expected='one generator on one data set', got=str(given),
+                             hint=f'Leave {option} out, or --offline.')
+    return _report(args, partial(evaluate_offline, args.offline, args.generator[0], args.seeds))
+
+
+def _report(args: argparse.Namespace, evaluate: Callable[..., dict]) -> int:
     from rich.console import Console
 
-    from fourdgen_ros.evaluation.openloop import evaluate
     from fourdgen_ros.evaluation.seeds import Batch
 
-    task, generator = args.task[0], args.generator[0]
     with options.progress_bar() as bar:
-        line = bar.add_task(f'evaluate {generator}', total=len(args.seeds), note='')
-        report = evaluate(task, generator, args.seeds, Batch(args.workers, args.ray, args.json),
-                          camera_set=args.cameras, tracker=args.tracker,
-                          fault=options.parse_fault(args.fault), steps=args.steps,
-                          on_result=lambda row: bar.update(line, advance=1))
+        line = bar.add_task(f'evaluate {args.generator[0]}', total=len(args.seeds), note='')
+        report = evaluate(batch=Batch(args.workers, args.ray, args.json), tracker=args.tracker,
+                          steps=args.steps, on_result=lambda row: bar.update(line, advance=1))
     if args.json is not None:
         options.write_json(args.json, report | {'command': ['fourdgen', *sys.argv[1:]]})
     _print(Console(), report)

@@ -98,16 +98,10 @@ class OpenLoop:
         row['generate_s'] = time.perf_counter() - begin
         metrics.require_comparable(future, cell.cameras)
         truth = self._truth(future)
-        row |= agreement(truth.future, self._T_ref_cameras, 'true_')
-        oracle = self._generator.name == 'oracle'
-        row |= self._track(truth.future, truth, self._measured if oracle else self._poses[0],
-                           'true_')
-        if not oracle:
-            row |= {name: value for name, value in compare(
-                future, truth.future, self._T_ref_cameras).items() if np.isfinite(value)}
-            row |= agreement(future, self._T_ref_cameras, '')
-            row |= self._track(future, truth, self._measured, '')
-        return row
+        if self._generator.name == 'oracle':
+            return row | tracker_alone(truth, self._T_ref_cameras, self._tracker, self._measured)
+        return (row | tracker_alone(truth, self._T_ref_cameras, self._tracker, self._poses[0])
+                | against_truth(future, truth, self._T_ref_cameras, self._tracker, self._measured))
 
     def _truth(self, future: Future) -> Truth:
         if self._oracle is None:  # a generator's futures all have one shape
@@ -126,23 +120,40 @@ class OpenLoop:
                                              seed=0)
         return Truth(np.stack(poses), np.array(opening), rendered)
 
-    def _track(self, future: Future, truth: Truth, T_base_ref: Array,
-               prefix: str) -> dict[str, object]:
-        """Errors per frame 1..T-1 of the tracked future against the true path, with the reference
-        camera where `T_base_ref` says."""
-        first = se3.inverse(T_base_ref) @ truth.poses[0]
-        begin = time.perf_counter()
-        try:
-            tracked = self._tracker.track(future, first, float(truth.opening[0]))
-        except FourdgenError as error:
-            return {f'{prefix}tracking_error': str(error)}
-        seconds = time.perf_counter() - begin
-        mm, degrees = metrics.pose_errors((T_base_ref @ tracked.poses)[1:], truth.poses[1:])
-        return {
-            f'{prefix}tcp_mm': mm.tolist(), f'{prefix}tcp_deg': degrees.tolist(),
-            f'{prefix}opening_mm': (1e3 * np.abs(tracked.opening - truth.opening)[1:]).tolist(),
-            f'{prefix}confidence': tracked.confidence[1:].tolist(),
-            f'{prefix}track_ms_per_frame': 1e3 * seconds / future.frames}
+
+def tracker_alone(truth: Truth, T_ref_cameras: Array, tracker: Tracker,
+                  T_base_ref: Array) -> dict[str, object]:
+    """The measures `true_...`: of the true future, and of what the tracker makes of it."""
+    return (agreement(truth.future, T_ref_cameras, 'true_')
+            | _tracked(tracker, truth.future, truth, T_base_ref, 'true_'))
+
+
+def against_truth(future: Future, truth: Truth, T_ref_cameras: Array, tracker: Tracker,
+                  T_base_ref: Array) -> dict[str, object]:
+    """All measures of a future that was generated, as far as they exist, with the reference camera
+    where `T_base_ref` says."""
+    compared = compare(future, truth.future, T_ref_cameras)
+    return ({name: value for name, value in compared.items() if np.isfinite(value)}
+            | agreement(future, T_ref_cameras, '')
+            | _tracked(tracker, future, truth, T_base_ref, ''))
+
+
+def _tracked(tracker: Tracker, future: Future, truth: Truth, T_base_ref: Array,
+             prefix: str) -> dict[str, object]:
+    """Errors per frame 1..T-1 of the tracked future against the true path."""
+    first = se3.inverse(T_base_ref) @ truth.poses[0]
+    begin = time.perf_counter()
+    try:
+        tracked = tracker.track(future, first, float(truth.opening[0]))
+    except FourdgenError as error:
+        return {f'{prefix}tracking_error': str(error)}
+    seconds = time.perf_counter() - begin
+    mm, degrees = metrics.pose_errors((T_base_ref @ tracked.poses)[1:], truth.poses[1:])
+    return {
+        f'{prefix}tcp_mm': mm.tolist(), f'{prefix}tcp_deg': degrees.tolist(),
+        f'{prefix}opening_mm': (1e3 * np.abs(tracked.opening - truth.opening)[1:]).tolist(),
+        f'{prefix}confidence': tracked.confidence[1:].tolist(),
+        f'{prefix}track_ms_per_frame': 1e3 * seconds / future.frames}
 
 
 def compare(future: Future, true: Future, T_ref_cameras: Array) -> dict[str, float]:
@@ -206,14 +217,20 @@ def evaluate(task: str, generator: str, seeds: Iterable[int], batch: Batch | Non
     if steps is not None:
         what['steps'] = steps
 
+    args = (task, generator, camera_set, tracker, fault, steps)
+    return measured(_build, args, seeds, what, batch, on_result)
+
+
+def measured(build: Callable[..., Callable[[int], dict]], args: tuple, seeds: Iterable[int],
+             what: dict, batch: Batch | None, on_result: Callable[[dict], None]) -> dict:
+    """The report of all starts of the rows `build(*args)(seed)`, with what was measured."""
     def report(rows: list[dict]) -> dict:
         starts = [start for row in rows for start in row['starts']]
         return {'n': len(starts), **what, 'measures': summarise(starts), 'versions': versions(),
                 'futures': starts}
 
     batch = Batch() if batch is None else batch
-    return batch.run(_build, (task, generator, camera_set, tracker, fault, steps), seeds,
-                     {'evaluate': what}, report, on_result)
+    return batch.run(build, args, seeds, {'evaluate': what}, report, on_result)
 
 
 PER_FRAME = ('tcp_mm', 'tcp_deg', 'opening_mm')

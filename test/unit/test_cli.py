@@ -95,6 +95,15 @@ def test_an_option_of_train_that_would_do_nothing_is_refused(
     assert message in ' '.join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize('generator', ['oracle-rgb', 'still'])
+def test_a_generator_that_no_node_has_is_refused_before_anything_starts(
+        tmp_path, capsys: pytest.CaptureFixture, generator: str) -> None:
+    out = tmp_path / 'demo'
+    assert cli.main(['demo', '--generator', generator, '--out', str(out)]) == 1
+    assert '--no-ros' in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_help_groups_the_verbs_by_the_path_of_a_user(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         cli.main(['--help'])

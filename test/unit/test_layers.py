@@ -26,7 +26,7 @@ ALLOWED_LAYERS = {
     'tracker': {'core', 'tracker'},
     'motion': {'core', 'motion'},
     'sim': {'core', 'sim'},
-    'training': {'core', 'generator', 'training', 'data'},
+    'training': {'core', 'generator', 'training'},
     'data': {'core', 'data'},
     'view': {'core', 'view'},
     'policy': {'core', 'generator', 'training', 'policy'},
