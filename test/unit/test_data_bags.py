@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError
@@ -95,8 +97,6 @@ def test_without_tf_the_map_tells_camera_and_arm(tmp_path: Path) -> None:
     path = write_bag(tmp_path / 'bag', SHORT.but(static_tf=False, arm_tf=False))
     file = topic_map(tmp_path / 'map.yaml', tcp={'frame': 'panda_hand_tcp', 'urdf': str(urdf)})
     assert 'pose of cam_left' in str(check(path, file).bad)
-    import yaml
-
     spec = yaml.safe_load(file.read_text())
     for camera in spec['cameras'].values():
         camera['T_base_camera'] = {'translation': [0.5, -0.1, 1.0],
@@ -476,3 +476,66 @@ def test_distortion_that_is_not_used_is_a_warning(tmp_path: Path) -> None:
     lines = warnings(tmp_path, SHORT.but(edit=edited({'/cam_left/color/camera_info'}, distorted)))
     assert any(line.startswith('/cam_left/color/camera_info: ') and
                'K is used, distortion is not' in line for line in lines)
+
+
+def test_cameras_that_look_at_different_times_are_refused(tmp_path: Path) -> None:
+    found = problems(tmp_path, SHORT.but(edit=late_by(RIGHT, 40_000_000)), max_skew=0.02)
+    assert len(found) == 1 and found[0].startswith('cameras: at most 0.04')
+    assert 'max_skew 0.02 s' in found[0]
+
+
+def test_depth_that_does_not_belong_to_its_colour_is_refused(tmp_path: Path) -> None:
+    depth = '/cam_left/aligned_depth_to_color/image_raw'
+    lost = heard(depth, lambda seconds: not 0.25 < seconds < 0.35)
+    found = problems(tmp_path, Recording(edit=lost))
+    assert len(found) == 1 and found[0].startswith(f'{depth}: at most 0.1000 s from its colour')
+
+
+def _half_size(seconds: float, message) -> None:
+    message.width = 32
+
+
+def _zoomed_midway(seconds: float, message) -> None:
+    message.k[0] *= 1.0 if seconds < 0.3 else 1.1
+
+
+@pytest.mark.parametrize(('edit', 'said'), [
+    (heard('/cam_left/color/camera_info', lambda seconds: False), '0 different calibrations'),
+    (edited({'/cam_left/color/camera_info'}, _zoomed_midway), '2 different calibrations'),
+    (edited({'/cam_left/color/camera_info'}, _half_size), '32')],
+    ids=['none', 'changes', 'another size'])
+def test_one_calibration_of_the_images_is_needed(tmp_path: Path, edit, said: str) -> None:
+    found = problems(tmp_path, SHORT.but(edit=edit))
+    assert len(found) == 1 and found[0].startswith('/cam_left/color/camera_info: ')
+    assert said in found[0]
+
+
+@pytest.mark.parametrize('storage', [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
+def test_a_bag_in_several_files_is_one_bag(tmp_path: Path, storage: StoragePlugin) -> None:
+    """As `ros2 bag record --max-bag-duration` writes it."""
+    def part(of: int):
+        def edit(name: str, index: int, stamp: int, message) -> list:
+            here = int(stamp >= START + 3 * NS // 10) == of
+            return [(name, stamp + 3_000_000, message)] if here else []
+        return edit
+
+    whole, first, second = (
+        write_bag(tmp_path / name, SHORT.but(storage=storage, edit=edit))
+        for name, edit in (('whole', None), ('bag', part(0)), ('more', part(1))))
+    file, = (path for path in second.iterdir() if path.name != 'metadata.yaml')
+    shutil.move(file, first / file.name)
+    one, two = (yaml.safe_load((bag / 'metadata.yaml').read_text())['rosbag2_bagfile_information']
+                for bag in (first, second))
+    one['relative_file_paths'] += two['relative_file_paths']
+    one['files'] += two['files']
+    one['message_count'] += two['message_count']
+    one['duration']['nanoseconds'] += two['duration']['nanoseconds']
+    for a, b in zip(*(sorted(info['topics_with_message_count'],
+                             key=lambda topic: topic['topic_metadata']['name'])
+                      for info in (one, two)), strict=False):
+        a['message_count'] += b['message_count']
+    (first / 'metadata.yaml').write_text(yaml.safe_dump({'rosbag2_bagfile_information': one}))
+    map = topic_map(tmp_path / 'map.yaml')
+    expected, got = (check(bag, map).records for bag in (whole, first))
+    np.testing.assert_array_equal(got.episode.stamps, expected.episode.stamps)
+    np.testing.assert_array_equal(got.episode.tcp, expected.episode.tcp)

@@ -160,6 +160,18 @@ def test_an_interrupted_conversion_goes_on(tmp_path: Path, made, monkeypatch) ->
     assert len(Dataset(out)) == 2
 
 
+def test_several_workers_write_the_same_data_set(tmp_path: Path, made) -> None:
+    out, bags, file = made
+    jobs = [BagJob(bag, file) for bag in bags]
+    outcomes = convert.convert(jobs, tmp_path / 'set', workers=2)
+    assert [outcome.source for outcome in outcomes] == bags
+    names = sorted(path.relative_to(out) for path in out.rglob('*') if path.is_file())
+    assert names == sorted(path.relative_to(tmp_path / 'set')
+                           for path in (tmp_path / 'set').rglob('*') if path.is_file())
+    for name in names:
+        assert (tmp_path / 'set' / name).read_bytes() == (out / name).read_bytes(), name
+
+
 def test_a_corrected_urdf_makes_another_episode(tmp_path: Path) -> None:
     """What was staged with the old one is not taken for it."""
     map = topic_map(tmp_path / 'map.yaml', tcp={'frame': 'panda_hand_tcp', 'urdf': 'arm.urdf'})
