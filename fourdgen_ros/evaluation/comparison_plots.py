@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plots of a comparison: success with its interval, stages lost, error over the horizon."""
+"""Plots of a comparison: success with its interval, stages lost, error over the horizon, agreement
+of the views."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def save_plots(cells: Sequence[Entry], folder: Path) -> None:
-    """Write `success.png`, `stages.png` and `tcp_error.png`, as far as there is something to show:
-    a panel a task."""
+    """Write `success.png`, `stages.png`, `tcp_error.png` and `agreement.png`, as far as there is
+    something to show: a panel a task."""
     closed = [c for c in cells if c.closed is not None]
     opened = [c for c in cells if c.open is not None]
     if closed:
@@ -27,6 +28,9 @@ def save_plots(cells: Sequence[Entry], folder: Path) -> None:
         _panels(closed, folder / 'stages.png', _stages)
     if opened:
         _panels(opened, folder / 'tcp_error.png', _tcp_error)
+    agreeing = [c for c in opened if any('cross_view_iou' in f for f in c.open['futures'])]
+    if agreeing:
+        _panels(agreeing, folder / 'agreement.png', _agreement)
 
 
 def _panels(cells: Sequence[Entry], file: Path, draw) -> None:
@@ -80,3 +84,17 @@ def _tcp_error(axes: Axes, cells: Sequence[Entry]) -> None:
     axes.set_xlabel('frame of the future')
     axes.set_ylabel('TCP error, mm: median, dotted p90')
     axes.legend(fontsize=8)
+
+
+def _agreement(axes: Axes, cells: Sequence[Entry]) -> None:
+    """Cross-view gripper IoU of every future, and the median of the true ones."""
+    values = [[f['cross_view_iou'] for f in c.open['futures'] if 'cross_view_iou' in f]
+              for c in cells]
+    axes.boxplot(values, tick_labels=[c.generator for c in cells], whis=(0, 100))
+    true = [f['true_cross_view_iou'] for c in cells for f in c.open['futures']
+            if 'true_cross_view_iou' in f]
+    axes.axhline(float(np.median(true)), ls=':', color='gray', label='true futures, median')
+    axes.set_ylim(0.0, 1.0)
+    axes.set_ylabel('cross-view gripper IoU')
+    axes.tick_params(axis='x', rotation=20)
+    axes.legend(fontsize=8, loc='lower left')

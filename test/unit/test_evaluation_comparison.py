@@ -30,8 +30,10 @@ def entry(name: str, successes: int, tcp: list[float], task: str = APPLE) -> Ent
               'causes': {'tracking': 10 - successes},
               'latency_s': {'observation_to_plan': {'n': 9, 'p50': 1.0, 'p95': 1.25}},
               'outcomes': [{'seed': i, 'success': i < successes} for i in range(10)]}
-    measures = {'tcp_mm': {'n': 3, 'p50': tcp[1], 'p90': tcp[2]}, 'true_tcp_mm': {'p50': 0.5}}
-    return Entry(task, name, {'n': 1, 'measures': measures, 'futures': [{'tcp_mm': tcp}]}, closed)
+    measures = {'tcp_mm': {'n': 3, 'p50': tcp[1], 'p90': tcp[2]}, 'true_tcp_mm': {'p50': 0.5},
+                'true_cross_view_iou': {'p50': 0.71}}
+    future = {'tcp_mm': tcp, 'cross_view_iou': 0.6, 'true_cross_view_iou': 0.7}
+    return Entry(task, name, {'n': 1, 'measures': measures, 'futures': [future]}, closed)
 
 
 def test_the_table_tells_each_generator_apart() -> None:
@@ -42,7 +44,7 @@ def test_the_table_tells_each_generator_apart() -> None:
     theirs = next(line for line in text.splitlines() if line.startswith('| theirs | 2/10 |'))
     assert '| -0.60 (-0.80 to -0.16) | 0.031 |' in theirs, theirs
     ours = next(line for line in text.splitlines() if line.startswith('| ours | 12.3 |'))
-    assert ours.endswith('| 30.0 | 0.5 |')
+    assert ours.endswith('| 30.0 | 0.5 | 0.71 |')
 
 
 def test_tasks_are_pooled_over_the_seeds_that_both_ran() -> None:
@@ -64,7 +66,15 @@ def test_tasks_are_pooled_over_the_seeds_that_both_ran() -> None:
 
 def test_plots(tmp_path: Path) -> None:
     save_plots([entry('ours', 8, [1.0, 2.0, 3.0]), entry('theirs', 2, [4.0, 5.0, 6.0])], tmp_path)
-    assert {f.name for f in tmp_path.iterdir()} == {'success.png', 'stages.png', 'tcp_error.png'}
+    assert {f.name for f in tmp_path.iterdir()} == {
+        'success.png', 'stages.png', 'tcp_error.png', 'agreement.png'}
+
+
+def test_without_points_there_is_no_agreement_to_plot(tmp_path: Path) -> None:
+    rgb = entry('rgb', 8, [1.0, 2.0, 3.0])
+    del rgb.open['futures'][0]['cross_view_iou']
+    save_plots([rgb], tmp_path)
+    assert not (tmp_path / 'agreement.png').exists()
 
 
 def test_names_are_those_of_the_folders() -> None:
