@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,27 @@ from fourdgen_ros.motion.robot import RobotConfig
 
 Array = NDArray[np.float64]
 
-# Weights of the null-space task that draws the arm to its start posture, in the order to try them.
-# Without it the most paths succeed (it fights the path near joint limits); a little helps where
-# the redundancy runs away into a collision.
-POSTURE_WEIGHTS = (0.0, 0.01, 0.05)
+
+@dataclass(frozen=True)
+class _Variant:
+    """How a path is followed. `posture`: weight of the null-space task that draws the arm to its
+    start posture; m and rad by which the tool may be off; `rotation_cost`: of the tool's rotation
+    against its position in inverse kinematics.
+    """
+
+    posture: float
+    position: float = 0.002
+    rotation: float = 0.01
+    rotation_cost: float = 1.0
+
+
+_SOFT = {'position': 0.003, 'rotation': 0.08, 'rotation_cost': 0.01}
+# In the order to try them. Without the null-space task the most paths succeed (it fights the path
+# near joint limits); a little helps where the redundancy runs away into a collision. Near a
+# singularity of the wrist and at a limit of its joints, a path that the tool need not follow to the
+# degree is often possible where the exact one is not.
+_VARIANTS = (_Variant(0.0), _Variant(0.01), _Variant(0.05), _Variant(0.0, **_SOFT),
+             _Variant(0.05, **_SOFT))
 # roboplan's time law overshoots acceleration limits by up to 8 % at blends.
 _ACCELERATION_RESERVE = 0.9
 _FRACTION = re.compile(r'path fraction ([0-9.eE+-]+)')
@@ -34,10 +52,9 @@ _FRACTION = re.compile(r'path fraction ([0-9.eE+-]+)')
 class CartesianFollower:
     """Follows Cartesian paths of one robot's tool centre point. Not thread safe."""
 
-    variants = len(POSTURE_WEIGHTS)
+    variants = len(_VARIANTS)
 
-    def __init__(self, robot: RobotConfig, *, dt: float = 0.005, position_tolerance: float = 0.002,
-                 rotation_tolerance: float = 0.01) -> None:
+    def __init__(self, robot: RobotConfig, *, dt: float = 0.005) -> None:
         try:
             from roboplan import cartesian_planning, core
         except ImportError as error:
@@ -47,8 +64,6 @@ class CartesianFollower:
                 hint=how_to_install('motion')) from error
         self._core, self._cartesian = core, cartesian_planning
         self._robot, self._dt = robot, dt
-        self._tolerances = {'max_position_error': position_tolerance,
-                            'max_orientation_error': rotation_tolerance}
         urdf, srdf = robot.model_files()
         self._scene = core.Scene(robot.name, core.loadUrdfSceneDescription(str(urdf)))
         self._scene.importSrdf(srdf.read_text())
@@ -60,16 +75,19 @@ class CartesianFollower:
                velocity_scaling: float, acceleration_scaling: float) -> TimedPath:
         """Fastest motion along poses (n, 4, 4), the first of which is FK of `joints` (J,).
 
-        `variant` chooses the weight of the posture. When only a first part can be reached, that
+        `variant` counts through `_VARIANTS`. When only a first part can be reached, that
         part. Collisions are not checked. Raises PlanningError when not even the first step can be
         made or no time law is found.
         """
+        how = _VARIANTS[variant]
         options = {
-            'group_name': self._robot.group, 'dt': self._dt, **self._tolerances,
+            'group_name': self._robot.group, 'dt': self._dt,
+            'max_position_error': how.position, 'max_orientation_error': how.rotation,
+            'orientation_cost': how.rotation_cost,
             'speed_mode': self._cartesian.CartesianSpeedMode.TimeOptimal,
             'velocity_scale': velocity_scaling,
             'acceleration_scale': _ACCELERATION_RESERVE * acceleration_scaling,
-            'config_task_weight': POSTURE_WEIGHTS[variant]}
+            'config_task_weight': how.posture}
         end = len(poses) - 1
         while True:
             result = self._attempt(poses[:end + 1], joints, options)

@@ -54,3 +54,32 @@ def random_path(rng, start, noise=0.0, turn_noise=0.0):
         pose[:3, 3] += rng.normal(0.0, noise, 3)
         pose[:3, :3] = pose[:3, :3] @ se3.exp_so3(rng.normal(0.0, turn_noise, 3))
     return poses
+
+
+# (joints, poses as position and quaternion x y z w): a spatula is lifted with a hand that is tilted
+# by 40 degrees, where joints 5 and 7 turn about nearly the same axis or joint 7 is at its limit.
+CRAMPED = {
+    'singular wrist': (
+        [-0.7642, 0.3957, 0.7148, -2.1676, 1.3465, 3.4505, -0.6453],
+        [[0.5968, -0.1703, 0.2100, 0.9331, -0.0956, 0.3427, 0.0531],
+         [0.5965, -0.1556, 0.2119, 0.9634, 0.0410, 0.2643, 0.0165],
+         [0.5973, -0.1622, 0.3045, -0.9613, -0.0421, -0.2719, 0.0156],
+         [0.5995, -0.1620, 0.3640, -0.9554, -0.0320, -0.2932, 0.0124],
+         [0.5849, -0.1203, 0.3455, -0.9724, -0.0443, -0.2291, 0.0050],
+         [0.5672, -0.0406, 0.2788, 0.9896, 0.0969, 0.1051, 0.0156]]),
+    'joint limit': (
+        [-0.4985, 0.3830, 0.0170, -1.9538, -2.1003, 3.2467, 2.7768],
+        [[0.6063, -0.2096, 0.2108, 0.9156, -0.1555, 0.3654, 0.0627],
+         [0.6096, -0.2072, 0.2269, 0.9198, -0.0751, 0.3828, 0.0425],
+         [0.6133, -0.2105, 0.3286, 0.9190, -0.0779, 0.3850, 0.0336],
+         [0.6171, -0.1951, 0.3670, 0.9231, -0.0739, 0.3755, 0.0364],
+         [0.6042, -0.1277, 0.3379, 0.9510, -0.0204, 0.3066, 0.0359],
+         [0.5944, -0.0468, 0.2937, 0.9789, 0.0352, 0.1958, 0.0469]])}
+
+
+def cramped(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Joints (7,) and poses (6, 4, 4) of one of `CRAMPED`."""
+    joints, rows = (np.array(values) for values in CRAMPED[name])
+    unit = rows[:, 3:] / np.linalg.norm(rows[:, 3:], axis=1, keepdims=True)
+    return joints, np.stack([se3.make(se3.matrix_from_quaternion(q), p)
+                             for p, q in zip(rows[:, :3], unit, strict=True)])

@@ -19,7 +19,7 @@ from fourdgen_ros.motion.planner import PathSettings
 from fourdgen_ros.motion.robot import RobotConfig, SceneBox, Workspace
 from fourdgen_ros.motion.safety import CheckError, SafetyLimits, check_start
 
-from .motion_cases import line, moved, random_path, trajectory
+from .motion_cases import CRAMPED, cramped, line, moved, random_path, trajectory
 
 ROBOT = RobotConfig.named('panda')
 S = 1_000_000_000
@@ -73,6 +73,15 @@ def test_random_tabletop_paths(planner, model, capfd, noise, turn_noise):
         q = arm_segments(plan)[-1].positions[-1]
     assert len(failures) <= 0.05 * n, failures
     assert capfd.readouterr().out == '', 'the solver must not write to stdout'
+
+
+@pytest.mark.parametrize('name', CRAMPED)
+def test_where_the_wrist_is_cramped_the_tool_turns_a_little_aside(planner, name):
+    joints, poses = cramped(name)
+    plan = planner.plan(trajectory(poses, 0.02), joints, 0.02, now_ns=0)
+    assert_within_limits(plan, ROBOT, 1.0, 1.0)
+    assert plan.frames >= 4
+    assert plan.checks['path angle'].endswith('(at most 0.1396 rad)')
 
 
 def assert_within_limits(plan, robot, velocity_scaling, acceleration_scaling):
