@@ -47,11 +47,8 @@ def _panels(cells: Sequence[Entry], file: Path, draw) -> None:
 def _success(axes: Axes, cells: Sequence[Entry]) -> None:
     rates = np.array([c.closed['rate'] for c in cells])
     bounds = np.array([c.closed['wilson95'] for c in cells]).T
-    names = [c.generator for c in cells]
+    names = [f"{c.generator}\n{c.closed['successes']}/{c.closed['n']}" for c in cells]
     axes.bar(names, rates, yerr=np.abs(bounds - rates), capsize=4, color='tab:blue')
-    for i, c in enumerate(cells):
-        axes.text(i, 0.02, f"{c.closed['successes']}/{c.closed['n']}", ha='center', color='white',
-                  fontsize=8)
     axes.set_ylim(0.0, 1.0)
     axes.set_ylabel('success, Wilson 95 %')
     axes.tick_params(axis='x', rotation=20)
