@@ -25,7 +25,8 @@ _PARQUET = {'use_dictionary': False, 'compression': 'zstd', 'compression_level':
 def assemble(root: Path, episodes: Sequence[Staged], workers: int = 1) -> None:
     """Write the data set into `root`, which must not exist; videos are linked where they can be.
 
-    `workers` episodes are written at a time, in threads: compression frees the interpreter. Raises InputError when the episodes differ in their features or rate.
+    `workers` episodes are written at a time, in threads: compression frees the interpreter. Raises
+    InputError when the episodes differ in their features or rate.
     """
     _check_alike(episodes)
     root.mkdir(parents=True)

@@ -51,7 +51,7 @@ def recover(bag: Path, out: Path, *, compression: str = 'none') -> Recovery:
     first = next(messages, None)
     if first is None:
         raise InputError(str(files[0]), expected='at least one whole chunk of messages', got='none')
-    part = out.with_name(f'.{out.name}.part')
+    part = out.with_name(f'.{out.name}.recovering')
     shutil.rmtree(part, ignore_errors=True)  # of an attempt that was stopped
     try:
         with room_for(out, f'{bag} is as it was'):

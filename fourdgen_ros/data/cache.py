@@ -173,7 +173,8 @@ def _write_episode(root: Path, out: Path, shape: Shape, make: Callable[[], Gripp
 
 
 def _write_meta(out: Path, data: Dataset, task: str, shape: Shape, episodes: int) -> None:
-    meta = {'format': FORMAT, 'task': task, 'episodes': episodes, 'cameras': [c.name for c in data.cameras],
+    meta = {'format': FORMAT, 'task': task, 'episodes': episodes,
+            'cameras': [c.name for c in data.cameras],
             'reference': data.cameras[0].name, 'height': shape.height, 'width': shape.width,
             'rate_hz': float(shape.rate), 'depth_unit_m': DEPTH_UNIT,
             'source': str(data.root.resolve())}

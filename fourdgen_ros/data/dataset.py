@@ -42,7 +42,8 @@ class Dataset:
         self.cameras = self._cameras()
         missing = [k for k in (layout.TCP, layout.STATE) if k not in self.features]
         if missing or not self.cameras:
-            raise InputError(f'data set {root}', expected='poses and RGB-D cameras with calibration',
+            raise InputError(f'data set {root}',
+                             expected='poses and RGB-D cameras with calibration',
                              got=f'no {missing or "camera with depth, K and T_base_camera"}',
                              hint='Only data sets of fourdgen data convert and import have them.')
         self.rows = self._rows()

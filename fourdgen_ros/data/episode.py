@@ -61,7 +61,7 @@ class Episode:
             if value.shape != shape or not np.isfinite(value).all():
                 raise InputError(f'{name} of {self.source}', expected=f'{shape}, finite',
                                  got=f'{value.shape}')
-        if T < 2 or V != len(self.cameras):
+        if T < 2 or len(self.cameras) != V:
             raise InputError(self.source, expected='at least 2 records of every camera',
                              got=f'{T} records, {V} of {len(self.cameras)} cameras')
         if not (se3.is_rigid(self.tcp) and se3.is_rigid(self.T_base_camera)):

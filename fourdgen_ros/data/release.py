@@ -6,7 +6,8 @@ lzylucy/4dgen read them:
 
     observations.npz  CAMERA (T, 480, 640, 3) uint8; CAMERA_depth (T, 480, 640) mm, 0 invalid;
                       CAMERA_label (T, 480, 640) segmentation; robot__actual__poses__ARM::panda__xyz
-                      (T, 3) m and __rot_6d (T, 6), the first two rows of the rotation, in the world;
+                      (T, 3) m and __rot_6d (T, 6), the first two rows of the rotation, in the
+                      world;
                       robot__actual__grippers__ARM::panda_hand (T, 1) m
     intrinsics.npz    CAMERA (3, 3)
     extrinsics.npz    CAMERA (T, 4, 4), camera to world

@@ -45,7 +45,7 @@ class Staged:
 
 
 def pyarrow() -> Any:
-    """pyarrow with its parquet module; raises MissingDependencyError."""
+    """The package pyarrow with its parquet module; raises MissingDependencyError."""
     try:
         import pyarrow as pa
         import pyarrow.parquet

@@ -151,7 +151,8 @@ def transform_findings(scan: Scan) -> list[Finding]:
 
 
 def transform_clock_findings(scan: Scan, frames: Iterable[str]) -> list[Finding]:
-    """Bad lines about links, by their child frames, whose stamps jump: such a path is told twice."""
+    """Bad lines about links, by their child frames, whose stamps jump: the tree mixes before and
+    after."""
     found = []
     for frame in frames:
         what = f'/tf of {frame}'
