@@ -7,7 +7,7 @@ camera is thought to be, so that whoever observes must apply them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -109,11 +109,15 @@ def depth_step(view: RgbdView, millimetres: float, rng: np.random.Generator) -> 
 def exposure(view: RgbdView, stops: float, rng: np.random.Generator) -> RgbdView:
     """Each view brighter or darker by so many stops, by lot: every camera exposes by itself.
 
-    Light is multiplied by 2^stops and what is too bright is cut off.
+    See `exposed`.
     """
     sign = 1.0 if rng.random() < 0.5 else -1.0
-    values = view.rgb * 2.0 ** (sign * stops / GAMMA)
-    return replace(view, rgb=np.clip(np.rint(values), 0, 255).astype(np.uint8))
+    return replace(view, rgb=exposed(view.rgb, sign * stops))
+
+
+def exposed(rgb: NDArray[np.uint8], stops: float) -> NDArray[np.uint8]:
+    """Display values with the light multiplied by 2^stops; what is too bright is cut off."""
+    return np.clip(np.rint(rgb * 2.0 ** (stops / GAMMA)), 0, 255).astype(np.uint8)
 
 
 ViewFault = Callable[[RgbdView, float, np.random.Generator], RgbdView]
@@ -126,14 +130,21 @@ UNITS = {'depth_noise': 'px of disparity', 'depth_holes': 'px', 'depth_step': 'm
 
 
 # Up to which strength pictures to train on have each fault: what a camera in use may do.
-TRAINED = {'depth_noise': 0.3, 'depth_holes': 8.0, 'depth_step': 3.0, 'exposure': 1.0}
+TRAINED = {'depth_noise': 0.3, 'depth_holes': 12.0, 'depth_step': 5.0, 'exposure': 2.0,
+           'skew': 200.0}
 
 
-def random_faults(view: RgbdView, rng: np.random.Generator) -> RgbdView:
-    """The view with every fault of pictures, each of a strength drawn evenly up to `TRAINED`."""
-    for name, most in TRAINED.items():
-        view = VIEW_FAULTS[name](view, rng.uniform(0.0, most), rng)
-    return view
+def random_faults(views: Sequence[RgbdView], rng: np.random.Generator) -> list[RgbdView]:
+    """Pictures of one camera to train on: each fault by lot in one of two, of a strength drawn
+    evenly up to `TRAINED`; all have one exposure, and the faults of depth each its own."""
+    stops = rng.uniform(-1.0, 1.0) * TRAINED['exposure'] if rng.random() < 0.5 else 0.0
+    seen = []
+    for view in views:
+        for name in ('depth_noise', 'depth_holes', 'depth_step'):
+            if rng.random() < 0.5:
+                view = VIEW_FAULTS[name](view, rng.uniform(0.0, TRAINED[name]), rng)
+        seen.append(replace(view, rgb=exposed(view.rgb, stops)))
+    return seen
 
 
 def hand_eye_error(fault: Fault, rng: np.random.Generator) -> NDArray[np.float64]:

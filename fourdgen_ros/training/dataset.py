@@ -24,7 +24,7 @@ from torch import Tensor
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError
-from fourdgen_ros.core.sensor_faults import random_faults
+from fourdgen_ros.core.sensor_faults import TRAINED, random_faults
 from fourdgen_ros.core.types import RgbdView
 from fourdgen_ros.generator.codec import PLANE
 from fourdgen_ros.generator.layers import frame_tensor
@@ -77,9 +77,9 @@ class _Batch:
 class CodecBatch(_Batch):
     """Frames and the frame 0 that each is decoded against.
 
-    frame and frame0 (N, 7, H, W) as `frame_tensor` makes them; rgb (N, 3, H, W) in -1..1; depth and
-    depth0 (N, H, W) m, NaN where invalid; gripper (N, H, W) 0 or 1; tcp (N, 10), see `tcp_vectors`;
-    K (N, 3, 3).
+    What is seen: frame and frame0 (N, 7, H, W) as `frame_tensor` makes them. What is true: rgb (N,
+    3, H, W) in -1..1; depth and depth0 (N, H, W) m, NaN where invalid; gripper (N, H, W) 0 or 1;
+    tcp (N, 10), see `tcp_vectors`; K (N, 3, 3).
     """
 
     frame: Tensor
@@ -95,24 +95,25 @@ class CodecBatch(_Batch):
 @dataclass
 class CodecRecords(_Batch):
     """A `CodecBatch` as it was recorded: rgb and rgb0 (N, H, W, 3) uint8, depth and depth0
-    (N, H, W), see `_stored`, gripper (N, H, W) bool."""
+    (N, H, W), see `_stored`, seen and seen0: the same with faults, gripper (N, H, W) bool."""
 
     rgb: Tensor
     rgb0: Tensor
     depth: Tensor
     depth0: Tensor
+    seen: Tensor
+    seen0: Tensor
     gripper: Tensor
     tcp: Tensor
     K: Tensor
 
     def batch(self) -> CodecBatch:
         """What the codec is trained on, on the device of the records."""
-        metres, metres0 = _metres(self.depth), _metres(self.depth0)
         return CodecBatch(
-            frame=frame_tensor(self.rgb, metres, self.K),
-            frame0=frame_tensor(self.rgb0, metres0, self.K),
-            rgb=self.rgb.permute(0, 3, 1, 2).float() / 127.5 - 1.0, depth=metres, depth0=metres0,
-            gripper=self.gripper.float(), tcp=self.tcp, K=self.K)
+            frame=frame_tensor(self.rgb, _metres(self.seen), self.K),
+            frame0=frame_tensor(self.rgb0, _metres(self.seen0), self.K),
+            rgb=self.rgb.permute(0, 3, 1, 2).float() / 127.5 - 1.0, depth=_metres(self.depth),
+            depth0=_metres(self.depth0), gripper=self.gripper.float(), tcp=self.tcp, K=self.K)
 
 
 @dataclass
@@ -206,23 +207,27 @@ class Demonstrations:
                                           f'{width}.')
 
     def codec_records(self, rng: np.random.Generator, size: int, episodes: Sequence[int],
-                      reach: int) -> CodecRecords:
-        """Random frames at most `reach` records after their frame 0."""
-        rgb, rgb0, depth, depth0, gripper, tcp, K = [], [], [], [], [], [], []
+                      reach: int, *, sensor_faults: bool = False) -> CodecRecords:
+        """Random frames at most `reach` records after their frame 0. With `sensor_faults` what is
+        seen of both has those of `random_faults`."""
+        records: dict[str, list] = {f.name: [] for f in fields(CodecRecords)}
+        lot = rng.spawn(1)[0]  # apart, so that the records are those without faults
         for i in rng.choice(episodes, size):
             e = self.episodes[i]
             v, t0 = rng.integers(e.rgb.shape[1]), rng.integers(len(e))
             t = min(len(e) - 1, t0 + rng.integers(reach + 1))
-            for values, source, at in ((rgb, e.rgb, t), (rgb0, e.rgb, t0), (depth, e.depth, t),
-                                       (depth0, e.depth, t0), (gripper, e.gripper, t)):
-                values.append(source[at, v])
-            tcp.append(e.tcp[t, v])
-            K.append(e.K[v])
-        return CodecRecords(
-            rgb=torch.from_numpy(np.stack(rgb)), rgb0=torch.from_numpy(np.stack(rgb0)),
-            depth=_stored(depth), depth0=_stored(depth0),
-            gripper=torch.from_numpy(np.stack(gripper)), tcp=torch.from_numpy(np.stack(tcp)),
-            K=torch.from_numpy(np.stack(K)).float())
+            pictures = [(e.rgb[at, v], e.depth[at, v]) for at in (t, t0)]
+            seen = _with_faults(pictures, e.K[v], lot) if sensor_faults else pictures
+            for name, value in (
+                    ('rgb', seen[0][0]), ('rgb0', seen[1][0]), ('depth', pictures[0][1]),
+                    ('depth0', pictures[1][1]), ('seen', seen[0][1]), ('seen0', seen[1][1]),
+                    ('gripper', e.gripper[t, v]), ('tcp', e.tcp[t, v]), ('K', e.K[v])):
+                records[name].append(value)
+        tensors = {name: torch.from_numpy(np.stack(records[name]))
+                   for name in ('rgb', 'rgb0', 'gripper', 'tcp')}
+        depths = {name: _stored(records[name]) for name in ('depth', 'depth0', 'seen', 'seen0')}
+        return CodecRecords(**tensors, **depths,
+                            K=torch.from_numpy(np.stack(records['K'])).float())
 
     def frames(self, episode: int, device: torch.device) -> Tensor:
         """All frames (T, V, 7, H, W) of an episode as `frame_tensor` makes them, on `device`."""
@@ -254,27 +259,35 @@ class Demonstrations:
     def dynamics_batch(self, rng: np.random.Generator, size: int, episodes: Sequence[int],
                        frames: int, stride: int, *, sensor_faults: bool = False) -> DynamicsBatch:
         """Random starts with the `frames` frames that follow, `stride` records apart; the future
-        holds still after the end of the episode. With `sensor_faults` frame 0 has those of
-        `random_faults`."""
+        holds still after the end of the episode. With `sensor_faults` each view of frame 0 has
+        those of `random_faults`, and all but the reference may be older."""
         rgb, depth, K, camera, tcp, keyframes, index, task = [], [], [], [], [], [], [], []
+        lot = rng.spawn(1)[0]  # apart, so that the records are those without faults
         for i in rng.choice(episodes, size):
             e = self.episodes[i]
             t0 = int(rng.integers(len(e) - 1))
             times = np.minimum(t0 + stride * np.arange(frames + 1), len(e) - 1)
             index.append(np.stack([np.full_like(times, i), times], axis=-1))
-            rgb.append(e.rgb[t0])
-            depth.append(e.depth[t0])
+            ages = np.zeros(e.rgb.shape[1], int)
+            if sensor_faults:
+                ages[1:] = lot.integers(1 + round(1e-3 * TRAINED['skew'] * self.rate),
+                                        size=len(ages) - 1)
+            seen = [(e.rgb[at, v], e.depth[at, v])
+                    for v, at in enumerate(np.maximum(t0 - ages, 0))]
+            if sensor_faults:
+                seen = [_with_faults([picture], e.K[v], lot)[0] for v, picture in enumerate(seen)]
+            rgb.append(np.stack([colour for colour, _ in seen]))
+            depth.append(np.stack([units for _, units in seen]))
             K.append(e.K)
             camera.append(e.camera)
             tcp.append(e.tcp[times[1:]].swapaxes(0, 1))
             keyframes.append(e.keyframes[t0])
             task.append(e.task)
-        batch = DynamicsBatch(
+        return DynamicsBatch(
             rgb=torch.from_numpy(np.stack(rgb)), depth=_stored(depth),
             K=torch.from_numpy(np.stack(K)).float(), index=np.stack(index),
             tcp=torch.from_numpy(np.stack(tcp)), camera=torch.from_numpy(np.stack(camera)),
             keyframes=torch.from_numpy(np.stack(keyframes)), task=torch.tensor(task))
-        return _with_faults(batch, rng) if sensor_faults else batch
 
 
 def split(data: Demonstrations) -> tuple[list[int], list[list[int]]]:
@@ -356,16 +369,15 @@ def _metres(stored: Tensor) -> Tensor:
     return torch.where(d > 0, d, torch.full_like(d, float('nan')))
 
 
-def _with_faults(batch: DynamicsBatch, rng: np.random.Generator) -> DynamicsBatch:
-    """Each view of frame 0 with faults of its own."""
-    shape = batch.rgb.shape[:2]
-    views = [random_faults(RgbdView(rgb, z, k, 0, 'training'), rng) for rgb, z, k in zip(
-        batch.rgb.flatten(0, 1).numpy(), _metres(batch.depth).flatten(0, 1).numpy(),
-        batch.K.flatten(0, 1).numpy(), strict=True)]
-    depth = np.stack([np.nan_to_num(v.depth, nan=0.0) for v in views]) / DEPTH_UNIT
-    return replace(
-        batch, rgb=torch.from_numpy(np.stack([v.rgb for v in views])).unflatten(0, shape),
-        depth=_stored(np.rint(depth).astype(np.uint16)).unflatten(0, shape))
+def _with_faults(pictures: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint16]]],
+                 K: NDArray[np.float64], rng: np.random.Generator
+                 ) -> list[tuple[NDArray[np.uint8], NDArray[np.uint16]]]:
+    """Colours (H, W, 3) and depths (H, W), in `DEPTH_UNIT`, of one camera, see `random_faults`."""
+    views = [RgbdView(rgb, np.where(depth > 0, DEPTH_UNIT * depth, np.nan).astype(np.float32), K, 0,
+                      'training') for rgb, depth in pictures]
+    return [(view.rgb, np.rint(np.nan_to_num(view.depth, nan=0.0) / DEPTH_UNIT)
+             .clip(0, np.iinfo(np.uint16).max).astype(np.uint16))
+            for view in random_faults(views, rng)]
 
 
 def task_names(folders: Sequence[Path]) -> tuple[str, ...]:

@@ -77,21 +77,24 @@ class CodecStep(nn.Module):
 
 
 def train_codec(codec: FrameCodec, data: Demonstrations, config: LoopConfig, *,
-                batch: int = CODEC_BATCH, compile_model: bool = False) -> dict[str, float]:
+                batch: int = CODEC_BATCH, sensor_faults: bool = False,
+                compile_model: bool = False) -> dict[str, float]:
     """Train the codec; returns its measures on validation episodes: those of `gripper_measures`,
-    `tcp_mm`, `tcp_deg` (but for half turns, see `nearest_turned`), `opening_mm` and `loss`."""
+    `tcp_mm`, `tcp_deg` (but for half turns, see `nearest_turned`), `opening_mm` and `loss`. With
+    `sensor_faults` pictures have them in validation too."""
     training, held = split(data)
     device = PartialState().device
     codec.to(device, memory_format=torch.channels_last)
 
     def draw(rng: np.random.Generator) -> tuple[CodecRecords]:
-        return (data.codec_records(rng, batch, training, REACH).pinned(),)
+        return (data.codec_records(rng, batch, training, REACH,
+                                   sensor_faults=sensor_faults).pinned(),)
 
     def place(records: CodecRecords) -> tuple[CodecBatch]:
         return (records.to(device).batch(),)
 
     rng = np.random.default_rng(config.seed + 1)
-    checks = [place(data.codec_records(rng, 32, episodes, REACH))[0]
+    checks = [place(data.codec_records(rng, 32, episodes, REACH, sensor_faults=sensor_faults))[0]
               for episodes in held for _ in range(6)]
 
     def validate() -> dict[str, float]:
@@ -170,8 +173,8 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
                    config: LoopConfig, *, batch: int = DYNAMICS_BATCH,
                    sensor_faults: bool = False, compile_model: bool = False) -> dict[str, float]:
     """Train the dynamics on the codec, which is frozen; returns errors of the TCP, the cameras'
-    positions and the opening in sampled validation futures, which start from pictures
-    without faults. With `sensor_faults` those to train on start from pictures with them.
+    positions and the opening in sampled validation futures. With `sensor_faults` all futures start
+    from pictures with them, those to validate on too.
 
     Raises InputError when the data's rate is no multiple of the dynamics'.
     """
@@ -196,6 +199,10 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
         z = latents[rows].transpose(1, 2)
         return z[:, :, 0], z[:, :, 1:]
 
+    def first_latents(b: DynamicsBatch) -> Tensor:
+        """Standardised latents of frame 0 as it is seen (B, V, D)."""
+        return dynamics.standardise(encode(codec, b.frame0())) if sensor_faults else known(b)[0]
+
     def tool(begin: Tensor) -> Tensor:
         """What the latents of frame 0 (B, V, D) tell of the tool, (B, V, 10)."""
         return codec.tcp(dynamics.restore(begin))
@@ -206,14 +213,13 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
 
     def place(b: DynamicsBatch) -> tuple[DynamicsBatch, Tensor, Tensor, Tensor, Tensor]:
         b = b.to(device)
-        frame0, (begin, z) = b.frame0(), known(b)
-        if sensor_faults:
-            begin = dynamics.standardise(encode(codec, frame0))
+        frame0, begin, z = b.frame0(), first_latents(b), known(b)[1]
         begin = begin + START_NOISE * torch.randn_like(begin)
         return b, photometric(frame0), z, begin, tool(begin)
 
     rng = np.random.default_rng(config.seed + 1)
-    checks = [data.dynamics_batch(rng, 40, episodes, frames, stride).to(device)
+    checks = [data.dynamics_batch(rng, 40, episodes, frames, stride,
+                                  sensor_faults=sensor_faults).to(device)
               for episodes in held for _ in range(2)]
     scheduler = FlowMatchEulerDiscreteScheduler()
 
@@ -221,7 +227,7 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
         millimetres, degrees, camera_mm, opening_mm, keyframe_mm = [], [], [], [], []
         by_task: dict[str, list[Tensor]] = {}
         for k, b in enumerate(checks):
-            begin, _ = known(b)
+            begin = first_latents(b)
             out = sample_future(dynamics, scheduler, b.frame0(), begin, tool(begin), b.task,
                                 steps=4, generator=torch.Generator().manual_seed(k))
             error = out.tool - b.tcp
@@ -280,7 +286,7 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
 
     Starts from the preset in folder `init`, or from the codec alone of the one in `init_codec`;
     what neither gives starts from random weights, which follow from `seed`; `cross_view` is for
-    such dynamics, `depth` for such a codec, `sensor_faults` for all dynamics. `batch` is the
+    such dynamics, `depth` for such a codec, `sensor_faults` for both. `batch` is the
     samples of a step of either stage, `learning_rate` where that begins to fall. `episodes` limits
     each data set to the first so many. Raises InputError for data, a preset or check-points in
     `out` that do not fit.
@@ -311,7 +317,8 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
 
     measures = {'codec': train_codec(
         codec, data, stage('codec', codec_minutes),
-        batch=CODEC_BATCH if batch is None else batch, compile_model=compile_model)}
+        batch=CODEC_BATCH if batch is None else batch, sensor_faults=sensor_faults,
+        compile_model=compile_model)}
     bind(out / 'dynamics', codec)
     measures['dynamics'] = train_dynamics(
         dynamics, codec, data, stage('dynamics', dynamics_minutes),

@@ -271,7 +271,7 @@ def test_demonstrations_without_depth_tell_nothing_of_it(folder) -> None:
 def test_frame_0_can_have_the_faults_of_real_cameras(folder, tmp_path) -> None:
     """Only frame 0: what follows it, and what is to be told, stays true."""
     data = Demonstrations([folder], (TASK,))
-    clean, seen = (data.dynamics_batch(np.random.default_rng(0), 4, [0, 1], 3, 1, sensor_faults=f)
+    clean, seen = (data.dynamics_batch(np.random.default_rng(0), 40, [0, 1], 3, 1, sensor_faults=f)
                    for f in (False, True))
     faulty, true = seen.frame0(), clean.frame0()
     assert (faulty[:, :, 6] < true[:, :, 6]).any()  # holes
@@ -286,6 +286,39 @@ def test_frame_0_can_have_the_faults_of_real_cameras(folder, tmp_path) -> None:
     measures = tiny.train_dynamics(dynamics, codec, data, short(tmp_path, 5), batch=2,
                                    sensor_faults=True)
     assert np.isfinite(measures['tcp_mm'])
+
+
+def test_the_codec_sees_faults_and_is_taught_the_truth(folder, tmp_path) -> None:
+    """Depth is spoilt in what it sees only; exposure is of the camera, so that both frames and what
+    is to be told have the same."""
+    data = Demonstrations([folder], (TASK,))
+    clean, seen = (data.codec_records(np.random.default_rng(0), 40, [0, 1], 3,
+                                      sensor_faults=f).batch() for f in (False, True))
+    assert (seen.frame[:, 6] < clean.frame[:, 6]).any()
+    assert (seen.frame0[:, 6] < clean.frame0[:, 6]).any()
+    for name in ('depth', 'depth0', 'gripper', 'tcp'):
+        torch.testing.assert_close(getattr(seen, name), getattr(clean, name), equal_nan=True)
+    torch.testing.assert_close(seen.rgb, seen.frame[:, :3])
+    assert (seen.rgb != clean.rgb).any()
+    corner = seen.rgb[:, :, 0, 0]  # of the background, which is grey in all frames
+    torch.testing.assert_close(corner, seen.frame0[:, :3, 0, 0])
+    assert len(corner.unique(dim=0)) > 2
+    codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
+    measures = tiny.train_codec(codec, data, short(tmp_path, 5), batch=2, sensor_faults=True)
+    assert np.isfinite(measures['loss'])
+
+
+def test_views_but_the_reference_may_be_older(folder, monkeypatch) -> None:
+    """By a record of 5 Hz: the strength of the skew to train on."""
+    monkeypatch.setattr('fourdgen_ros.training.dataset.random_faults', lambda views, rng: views)
+    data = Demonstrations([folder], (TASK,))
+    b = data.dynamics_batch(np.random.default_rng(0), 40, [0], 3, 1, sensor_faults=True)
+    true = data.episodes[0].rgb
+    ages = set()
+    for (_, t), (first, second) in zip(b.index[:, 0], b.rgb.numpy(), strict=True):
+        np.testing.assert_array_equal(first, true[t, 0])
+        ages |= {age for age in (0, 1) if t and np.array_equal(second, true[t - age, 1])}
+    assert ages == {0, 1}
 
 
 def test_a_model_of_rgb_has_no_faults_of_depth(folder, tmp_path) -> None:
