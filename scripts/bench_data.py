@@ -24,7 +24,7 @@ import yaml
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from fourdgen_ros.cli.data_cache import gripper_shape
+from fourdgen_ros.cli.data_cache import gripper_masks
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.paths import share_directory
 from fourdgen_ros.data.bag_job import check
@@ -184,7 +184,7 @@ def main() -> int:
     cache = folder / 'cache'
     shutil.rmtree(cache, ignore_errors=True)
     start = time.perf_counter()
-    build(folder / f'set_{args.fps[0]}', cache, Shape(), partial(gripper_shape, 'panda_hand'),
+    build(folder / f'set_{args.fps[0]}', cache, Shape(), partial(gripper_masks, 'panda_hand'),
           workers=args.workers)
     result['cache_s'] = round(time.perf_counter() - start, 1)
     rate = _read_rate(cache)

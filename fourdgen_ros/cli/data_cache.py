@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fourdgen_ros.cli import options
 
 if TYPE_CHECKING:
-    from fourdgen_ros.data.masks import GripperShape
+    from fourdgen_ros.data.masks import GripperMasks, GripperShape
 
 HELP = 'make the folder that training reads from a LeRobotDataset'
 
@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--task', help='of a data set with several')
     parser.add_argument('--gripper', default='panda_hand',
                         help='folder in assets/grippers for the masks (%(default)s)')
+    parser.add_argument('--sam2', metavar='WEIGHTS',
+                        help='outline masks with SAM 2 where it agrees with the mesh: a folder or '
+                             'a repository of the hub')
     parser.add_argument('--workers', type=options.positive, default=1,
                         help='processes (%(default)s)')
 
@@ -37,16 +40,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from fourdgen_ros.data.cache import Shape, build
+    from fourdgen_ros.data.cache import MESH, Shape, build
 
+    gripper_masks(args.gripper, args.sam2)  # an error here, before anything is written
     with options.progress_bar() as bar:
         line = bar.add_task('episodes', total=None, note='')
         count = build(args.dataset, args.out, Shape(*args.size, args.rate),
-                      partial(gripper_shape, args.gripper), task=args.task, workers=args.workers,
+                      partial(gripper_masks, args.gripper, args.sam2), task=args.task,
+                      masks_by=MESH if args.sam2 is None else f'SAM 2, {args.sam2}',
+                      workers=args.workers,
                       done=lambda n, total: bar.update(line, completed=n, total=total))
     Console().print(f'{count} episodes in {args.out}. Next: fourdgen train --data {args.out} '
                     f'--out {Path("runs") / args.out.name}', highlight=False)
     return 0
+
+
+@cache
+def gripper_masks(gripper: str, sam2: str | None = None) -> GripperMasks:
+    """How masks are made, with the weights of SAM 2 or without; once for each process."""
+    from fourdgen_ros.data.masks import GripperMasks
+    from fourdgen_ros.data.sam2 import Sam2Outlines
+
+    return GripperMasks(gripper_shape(gripper), None if sam2 is None else Sam2Outlines(sam2))
 
 
 def gripper_shape(name: str) -> GripperShape:

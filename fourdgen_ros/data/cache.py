@@ -29,13 +29,14 @@ from fourdgen_ros.core.camera import resize_color, resize_intrinsics, resize_nea
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.images import metres
 from fourdgen_ros.data.convert import files
-from fourdgen_ros.data.dataset import Dataset
+from fourdgen_ros.data.dataset import Dataset, Picture
 from fourdgen_ros.data.disk import room_for
 from fourdgen_ros.data.episode import COLOUR, DEPTH, Episode
-from fourdgen_ros.data.masks import GripperShape, visible
+from fourdgen_ros.data.masks import GripperMasks, visible
 
 FORMAT, DEPTH_UNIT = 'fourdgen-episodes-1', 1e-4
 SUMS, META = 'checksums.sha256', 'meta.json'
+MESH = 'mesh'  # what masks are made from, unless META has another name for `masks`
 _STATE = 'source_state'  # key of META
 _STILL = 1e-3  # m or rad that a fixed camera may move by
 
@@ -49,15 +50,16 @@ class Shape:
     rate: int = 5
 
 
-def build(root: Path, out: Path, shape: Shape, gripper: Callable[[], GripperShape], *,
-          task: str | None = None, workers: int = 1,
+def build(root: Path, out: Path, shape: Shape, masks: Callable[[], GripperMasks], *,
+          masks_by: str = MESH, task: str | None = None, workers: int = 1,
           done: Callable[[int, int], None] | None = None) -> int:
     """Write the episodes of one task into folder `out`; returns how many there are.
 
-    Episodes that are there with the right checksum are kept. `gripper` makes the shape for masks of
-    data sets without recorded ones. `done(finished, total)` tells the progress. Raises InputError
-    when the rate does not divide that of the data set, it has several tasks and none is chosen, a
-    camera moves, or `out` holds something else or what was made before the data set changed.
+    Episodes that are there with the right checksum are kept. `masks` tells each process how those
+    of data sets without recorded ones are made, and `masks_by` names it. `done(finished, total)`
+    tells the progress. Raises InputError when the rate does not divide that of the data set, it has
+    several tasks and none is chosen, a camera moves, or `out` holds something else or what was made
+    before the data set changed.
     """
     data = Dataset(root)
     if data.fps % shape.rate:
@@ -70,10 +72,10 @@ def build(root: Path, out: Path, shape: Shape, gripper: Callable[[], GripperShap
     task = tasks[0] if task is None else task
     chosen = [i for i, row in enumerate(data.rows) if _task(row) == task]
     out.mkdir(parents=True, exist_ok=True)
-    _write_meta(out, data, task, shape, len(chosen))
+    _write_meta(out, data, task, shape, len(chosen), masks_by)
     sums, bad = read_sums(out), verify(out)
     todo = [i for i in chosen if _file(i) not in sums or _file(i) in bad]
-    work = partial(_write_episode, root, out, shape, None if data.has_masks else gripper)
+    work = partial(_write_episode, root, out, shape, None if data.has_masks else masks)
     context = multiprocessing.get_context('spawn')
     with room_for(out, 'finished episodes are kept'), ProcessPoolExecutor(
             workers, mp_context=context) as pool:
@@ -114,8 +116,8 @@ def source_state(root: Path) -> str:
 
 
 def episode_arrays(data: Dataset, index: int, shape: Shape,
-                   gripper: GripperShape | None) -> dict[str, NDArray]:
-    """The arrays of one episode; `gripper` draws the masks where none were recorded."""
+                   masks: GripperMasks | None) -> dict[str, NDArray]:
+    """The arrays of one episode; `masks` tells how those that were not recorded are made."""
     episode, every = data.episode(index), data.fps // shape.rate
     records = np.arange(0, len(episode), every)
     poses = _fixed_poses(episode)
@@ -124,19 +126,30 @@ def episode_arrays(data: Dataset, index: int, shape: Shape,
                   for k, c in zip(episode.K, episode.cameras, strict=True)])
     rgb = np.zeros((T, V, h, w, 3), np.uint8)
     depth, mask = np.zeros((T, V, h, w), np.uint16), np.zeros((T, V, h, w), bool)
-    for picture in data.pictures(index, every):
+    outlined: dict[tuple[int, int], NDArray[np.bool_]] = {}
+
+    def mesh_depth(picture: Picture, k: NDArray, height: int, width: int) -> NDArray[np.float32]:
+        T_camera_tcp = se3.inverse(poses[picture.camera]) @ episode.tcp[picture.record]
+        return masks.shape.depth(T_camera_tcp, float(episode.opening[picture.record]), k, height,
+                                 width)
+
+    for picture in data.pictures(index, every):  # colours come first
         at = picture.record // every, picture.camera
         if picture.kind == COLOUR:
             rgb[at] = resize_color(picture.values, h, w)
+            if masks is not None and masks.outline is not None:
+                mesh = mesh_depth(picture, episode.K[picture.camera], *picture.values.shape[:2])
+                found = masks.outline(picture.values, np.isfinite(mesh))
+                if found is not None:
+                    outlined[at] = resize_nearest(found, h, w)
         elif picture.kind == DEPTH:
             z = metres(resize_nearest(picture.values, h, w))
             units = np.nan_to_num(np.rint(z / DEPTH_UNIT))
             depth[at] = np.where(units <= np.iinfo(np.uint16).max, units, 0)
-            if gripper is not None:
-                T_camera_tcp = se3.inverse(poses[picture.camera]) @ episode.tcp[picture.record]
-                rendered = gripper.depth(T_camera_tcp, float(episode.opening[picture.record]),
-                                         K[picture.camera], h, w)
-                mask[at] = visible(rendered, z)
+            if at in outlined:
+                mask[at] = outlined[at]
+            elif masks is not None:
+                mask[at] = visible(mesh_depth(picture, K[picture.camera], h, w), z)
         else:
             mask[at] = resize_nearest(picture.values, h, w)
     return {'rgb': rgb, 'depth': depth, 'gripper': mask, 'tcp': episode.tcp[records],
@@ -156,10 +169,9 @@ def _fixed_poses(episode: Episode) -> NDArray[np.float64]:
     return episode.T_base_camera[0]
 
 
-def _write_episode(root: Path, out: Path, shape: Shape, make: Callable[[], GripperShape] | None,
+def _write_episode(root: Path, out: Path, shape: Shape, masks: Callable[[], GripperMasks] | None,
                    index: int) -> str:
-    gripper = None if make is None else make()
-    arrays = episode_arrays(Dataset(root), index, shape, gripper)
+    arrays = episode_arrays(Dataset(root), index, shape, None if masks is None else masks())
     path = out / _file(index)
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')
     try:
@@ -172,12 +184,15 @@ def _write_episode(root: Path, out: Path, shape: Shape, make: Callable[[], Gripp
     return digest
 
 
-def _write_meta(out: Path, data: Dataset, task: str, shape: Shape, episodes: int) -> None:
+def _write_meta(out: Path, data: Dataset, task: str, shape: Shape, episodes: int,
+                masks_by: str) -> None:
     meta = {'format': FORMAT, 'task': task, 'episodes': episodes,
             'cameras': [c.name for c in data.cameras],
             'reference': data.cameras[0].name, 'height': shape.height, 'width': shape.width,
             'rate_hz': float(shape.rate), 'depth_unit_m': DEPTH_UNIT,
             'source': str(data.root.resolve())}
+    if masks_by != MESH and not data.has_masks:
+        meta['masks'] = masks_by
     file, state = out / META, {_STATE: source_state(data.root)}
     if file.is_file():
         stored = json.loads(file.read_text(encoding='utf-8'))

@@ -4,7 +4,8 @@ compared with the measured depth."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import trimesh
@@ -47,6 +48,18 @@ class GripperShape:
             at = rows[hit], cols[hit]
             out[at] = np.minimum(out[at], z)
         return out
+
+
+Outline = Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.bool_] | None]
+
+
+@dataclass(frozen=True)
+class GripperMasks:
+    """How masks that were not recorded are made: from the mesh alone, or with an `outline` that
+    finds its edge in the picture, see `Sam2Outlines`, where it does."""
+
+    shape: GripperShape
+    outline: Outline | None = None
 
 
 def visible(rendered: NDArray[np.float32], measured: NDArray[np.float32],

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fourdgen_ros.cli import __main__ as cli
-from fourdgen_ros.cli.data_cache import gripper_shape
+from fourdgen_ros.cli.data_cache import gripper_masks, gripper_shape
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.data import cache
@@ -74,13 +74,13 @@ def test_what_is_damaged_is_made_again_and_the_rest_is_kept(made) -> None:
 
 def test_another_size_needs_another_folder(made) -> None:
     with pytest.raises(InputError, match='Write into another folder'):
-        cache.build(*made, cache.Shape(12, 16), partial(gripper_shape, 'panda_hand'))
+        cache.build(*made, cache.Shape(12, 16), partial(gripper_masks, 'panda_hand'))
 
 
 def test_a_cache_of_a_data_set_that_changed_is_refused_and_kept(tmp_path: Path) -> None:
     bag = write_bag(tmp_path / 'bag', Recording(seconds=0.6))
     root, out, arguments = tmp_path / 'set', tmp_path / 'cache', (cache.Shape(24, 32), partial(
-        gripper_shape, 'panda_hand'))
+        gripper_masks, 'panda_hand'))
     convert([BagJob(bag, topic_map(tmp_path / 'map.yaml'))], root)
     cache.build(root, out, *arguments)
     before = {p.name: p.read_bytes() for p in out.iterdir()}
@@ -100,13 +100,13 @@ def test_a_cache_that_does_not_know_its_data_set_is_refused(made, tmp_path: Path
     (out / 'meta.json').write_text(json.dumps({k: v for k, v in meta.items()
                                                if k != 'source_state'}))
     with pytest.raises(InputError, match='another folder, or delete'):
-        cache.build(made[0], out, cache.Shape(24, 32), partial(gripper_shape, 'panda_hand'))
+        cache.build(made[0], out, cache.Shape(24, 32), partial(gripper_masks, 'panda_hand'))
 
 
 def test_a_folder_with_something_else_is_not_touched(made, tmp_path: Path) -> None:
     (tmp_path / 'episode_000000.npz').write_bytes(b'mine')
     with pytest.raises(InputError, match='Write into another folder'):
-        cache.build(made[0], tmp_path, cache.Shape(24, 32), partial(gripper_shape, 'panda_hand'))
+        cache.build(made[0], tmp_path, cache.Shape(24, 32), partial(gripper_masks, 'panda_hand'))
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [
         ('episode_000000.npz', b'mine')]
 

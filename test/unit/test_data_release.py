@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from fourdgen_ros.cli import __main__ as cli
-from fourdgen_ros.cli.data_cache import gripper_shape
+from fourdgen_ros.cli.data_cache import gripper_masks
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.paths import share_directory
@@ -85,7 +85,7 @@ def test_poses_calibration_and_labels_survive(made: Path) -> None:
 
 def test_the_cache_takes_the_recorded_masks(made: Path, tmp_path: Path) -> None:
     out = tmp_path / 'cache'
-    assert build(made, out, Shape(24, 32), partial(gripper_shape, 'panda_hand')) == 2
+    assert build(made, out, Shape(24, 32), partial(gripper_masks, 'panda_hand')) == 2
     with np.load(out / 'episode_000000.npz') as z:
         assert z['gripper'].shape == (6, 2, 24, 32) and z['gripper'][0, 0].sum() == 35
         assert z['joints'].shape == (6, 0)
