@@ -59,6 +59,16 @@ def test_a_guess_that_is_centimetres_off_ends_within_two_millimetres(seed, error
     assert displacement(found[1], T_REF_SECOND) < 0.002
 
 
+@pytest.mark.parametrize('seed', range(6))
+def test_a_guess_that_is_a_decimetre_off_ends_within_two_millimetres(seed: int) -> None:
+    """As of cameras at places that training never saw."""
+    turn, shift = (v / np.linalg.norm(v)
+                   for v in np.random.default_rng(seed).standard_normal((2, 3)))
+    off = se3.make(se3.exp_so3(np.radians(10.0) * turn), 0.1 * shift)
+    found = register(seen(0.001, seed), np.stack([np.eye(4), T_REF_SECOND @ off]))
+    assert displacement(found[1], T_REF_SECOND) < 0.002
+
+
 def test_every_view_is_registered_to_the_first() -> None:
     first, second = seen(0.001, 0)
     off = se3.exp(np.full(6, 0.01))
