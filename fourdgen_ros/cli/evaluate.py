@@ -105,7 +105,7 @@ def _single(args: argparse.Namespace) -> int:
 
 def _offline(args: argparse.Namespace) -> int:
     from fourdgen_ros.core.errors import InputError
-    from fourdgen_ros.evaluation.offline import evaluate_offline
+    from fourdgen_ros.evaluation.offline import evaluate_offline, held_out
 
     for option, given in (('--task', args.task), ('--out', args.out), ('--fault', args.fault),
                           ('--rollouts', args.rollouts), ('--generator', args.generator[1:]),
@@ -113,6 +113,7 @@ def _offline(args: argparse.Namespace) -> int:
         if given:
             raise InputError(option, expected='one generator on one data set', got=str(given),
                              hint=f'Leave {option} out, or --offline.')
+    args.seeds = held_out(args.offline, args.seeds)
     return _report(args, partial(evaluate_offline, args.offline, args.generator[0], args.seeds))
 
 

@@ -63,7 +63,7 @@ def _stages(axes: Axes, cells: Sequence[Entry]) -> None:
                   label=c.generator)
     axes.set_ylim(0.0, 1.02)
     axes.set_ylabel('share that came so far')
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc='lower left')
 
 
 def _tcp_error(axes: Axes, cells: Sequence[Entry]) -> None:

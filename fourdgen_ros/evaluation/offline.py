@@ -139,24 +139,27 @@ def _build(folder: Path, generator: str, tracker: Path | None,
     return lambda number: {'seed': number, 'starts': loop.run(number)}
 
 
-def evaluate_offline(folder: Path, generator: str, numbers: Sequence[int],
-                     batch: Batch | None = None, *, tracker: Path | None = None,
-                     steps: int | None = None,
-                     on_result: Callable[[dict], None] = lambda row: None) -> dict:
-    """As `openloop.evaluate`, on the held-out episodes of `folder` with these numbers, as far as
-    there are so many.
-
-    Raises InputError when there is none of them, and for a generator that needs a simulator.
-    """
+def held_out(folder: Path, numbers: Sequence[int]) -> list[int]:
+    """Those of `numbers` that an episode has which training leaves out of data set `folder`.
+    Raises InputError when there is none of them."""
     held, = split(Demonstrations([folder], task_names([folder])))[1]
     chosen = [number for number in numbers if number < len(held)]
     if not chosen:
         raise InputError('--seeds', expected=f'numbers below {len(held)}, the episodes of {folder} '
                          'that training leaves out', got=f'{numbers[0]} and more')
+    return chosen
+
+
+def evaluate_offline(folder: Path, generator: str, numbers: Sequence[int],
+                     batch: Batch | None = None, *, tracker: Path | None = None,
+                     steps: int | None = None,
+                     on_result: Callable[[dict], None] = lambda row: None) -> dict:
+    """As `openloop.evaluate`, on the held-out episodes of `folder` with these numbers, see
+    `held_out`. Raises InputError for a generator that needs a simulator."""
     what = {'task': read_meta(folder)['task'], 'generator': generator,
             'weights': fingerprint(generator), 'offline': str(folder)}
     if tracker is not None:
         what['tracker'] = str(tracker)
     if steps is not None:
         what['steps'] = steps
-    return measured(_build, (folder, generator, tracker, steps), chosen, what, batch, on_result)
+    return measured(_build, (folder, generator, tracker, steps), numbers, what, batch, on_result)
