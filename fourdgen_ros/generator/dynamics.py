@@ -92,6 +92,12 @@ class LatentDynamics(ModelMixin, ConfigMixin):
         self.register_buffer('latent_mean', torch.zeros(latent_dim))
         self.register_buffer('latent_std', torch.ones(latent_dim))
 
+    @property
+    def measured(self) -> bool:
+        """Whether mean and deviation of the latents are those of a training set."""
+        return not (torch.equal(self.latent_mean, torch.zeros_like(self.latent_mean))
+                    and torch.equal(self.latent_std, torch.ones_like(self.latent_std)))
+
     def standardise(self, latent: Tensor) -> Tensor:
         """Latents (..., D) of the codec with zero mean and unit variance over the training set."""
         return (latent - self.latent_mean) / self.latent_std

@@ -187,8 +187,9 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
     frames = dynamics.config.frames
     stride = data.stride(dynamics.config.dt)
     flat = torch.cat([episodes[i].flatten(0, 1) for i in training])
-    dynamics.latent_mean.copy_(flat.mean(0))
-    dynamics.latent_std.copy_(flat.std(0).clamp_min(1e-3))
+    if not dynamics.measured:  # weights that are carried on go with the numbers they learnt with
+        dynamics.latent_mean.copy_(flat.mean(0))
+        dynamics.latent_std.copy_(flat.std(0).clamp_min(1e-3))
     log.info('encoded %d frames', len(flat))
     latents = dynamics.standardise(torch.cat(episodes))  # (records, V, D)
     first = np.cumsum([0, *(len(e) for e in episodes)])

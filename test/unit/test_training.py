@@ -288,6 +288,22 @@ def test_frame_0_can_have_the_faults_of_real_cameras(folder, tmp_path) -> None:
     assert np.isfinite(measures['tcp_mm'])
 
 
+def test_finished_dynamics_keep_the_scale_of_latents_that_they_learnt_with(folder, tmp_path
+                                                                           ) -> None:
+    """Another data set has another mean; weights that are carried on would meet other numbers."""
+    codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
+    dynamics = LatentDynamics(height=32, width=48, latent_dim=16, frames=4,
+                              trunk_widths=(16, 16, 32), dim=32, depth=2, heads=2)
+    data = Demonstrations([folder], (TASK,))
+    tiny.train_dynamics(dynamics, codec, data, short(tmp_path / 'new', 2), batch=2)
+    assert dynamics.measured and dynamics.latent_mean.abs().max() > 0.0
+    with torch.no_grad():
+        dynamics.latent_mean += 0.1
+    before = dynamics.latent_mean.clone()
+    tiny.train_dynamics(dynamics, codec, data, short(tmp_path / 'onward', 2), batch=2)
+    torch.testing.assert_close(dynamics.latent_mean, before, rtol=0.0, atol=0.0)
+
+
 def test_the_codec_sees_faults_and_is_taught_the_truth(folder, tmp_path) -> None:
     """Depth is spoilt in what it sees only; exposure is of the camera, so that both frames and what
     is to be told have the same."""
