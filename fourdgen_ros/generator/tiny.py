@@ -25,6 +25,7 @@ from fourdgen_ros.generator.registration import register
 from fourdgen_ros.generator.sampling import sample_future
 from fourdgen_ros.generator.timing import Laps
 from fourdgen_ros.generator.tool import agreed_tool
+from fourdgen_ros.generator.weights import SAFE, load_whole
 
 DEFAULT_STEPS = 4
 # The codec decodes what is too far as the far end of DEPTH_RANGE; this close to it is invalid.
@@ -204,17 +205,17 @@ def load_codec(folder: Path) -> FrameCodec:
 
 def _part(folder: Path, name: str, kind: type) -> Any:
     """A network, from safetensors only, or the scheduler of a checkpoint."""
-    arguments = {}
-    if issubclass(kind, ModelMixin):
-        arguments = {'use_safetensors': True, 'low_cpu_mem_usage': False}
-        file = folder / name / 'diffusion_pytorch_model.safetensors'
-        if not file.is_file():
-            raise InputError(f'checkpoint {folder}', expected=f'{name}/{file.name}',
-                             got='no such file',
-                             hint='Weights are loaded from safetensors only: train them with '
-                                  '`fourdgen train` or point to a folder that has them.')
+    network = issubclass(kind, ModelMixin)
+    file = folder / name / ('diffusion_pytorch_model.safetensors' if network
+                            else 'scheduler_config.json')
+    if not file.is_file():
+        raise InputError(f'checkpoint {folder}', expected=f'{name}/{file.name}',
+                         got='no such file',
+                         hint='Weights are loaded from safetensors only: train them with '
+                              '`fourdgen train` or point to a folder that has them.')
     try:
-        return kind.from_pretrained(folder / name, **arguments)
+        return load_whole(kind, folder / name, **SAFE) if network else kind.from_pretrained(
+            folder / name)
     except Exception as error:  # diffusers and safetensors raise many kinds
         raise InputError(f'checkpoint {folder}', expected='weights that fit config.json',
                          got=f'{type(error).__name__}: {error}',

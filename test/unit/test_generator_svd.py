@@ -13,6 +13,8 @@ import torch
 
 pytest.importorskip('transformers', reason="pip install 'fourdgen_ros[svd]'")
 
+from safetensors.torch import load_file, save_file
+
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.camera import pointmap
 from fourdgen_ros.core.errors import GenerationError, InputError
@@ -231,6 +233,17 @@ def test_checkpoints_that_do_not_fit_are_refused(tmp_path) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(InputError, match='damaged'):
         load_generator(torn)
+    holed = tmp_path / 'holed'
+    shutil.copytree(good, holed)
+    weights = holed / 'unet' / 'diffusion_pytorch_model.safetensors'
+    tensors = load_file(weights)
+    del tensors['conv_out.weight']  # it would stay random
+    save_file(tensors, weights, metadata={'format': 'pt'})
+    with pytest.raises(InputError, match='1 tensors of .* are missing, among them conv_out'):
+        load_generator(holed)
+    shutil.rmtree(holed / 'scheduler')
+    with pytest.raises(InputError, match=r'scheduler/\*.json; got no such file'):
+        load_generator(holed)
     with pytest.raises(InputError, match="SVD weights '.*good/cross_view'"):
         parts.load_svd(str(good / 'cross_view'))
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
+from safetensors.torch import load_file, save_file
 
 from fourdgen_ros.core.camera import pointmap
 from fourdgen_ros.core.errors import GenerationError, InputError
@@ -277,3 +278,15 @@ def test_checkpoints_that_do_not_fit_are_refused(tmp_path) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(InputError, match='damaged'):
         TinyGenerator.from_pretrained(torn)
+    holed = tmp_path / 'holed'
+    shutil.copytree(good, holed)
+    weights = holed / 'dynamics' / 'diffusion_pytorch_model.safetensors'
+    tensors = load_file(weights)
+    del tensors['tool_out.weight']  # it would stay random
+    save_file(tensors, weights, metadata={'format': 'pt'})
+    with pytest.raises(InputError, match='1 tensors of LatentDynamics are missing.*tool_out'):
+        TinyGenerator.from_pretrained(holed)
+    (holed / 'scheduler' / 'scheduler_config.json').unlink()
+    shutil.copy(good / weights.relative_to(holed), weights)
+    with pytest.raises(InputError, match='scheduler/scheduler_config.json; got no such file'):
+        TinyGenerator.from_pretrained(holed)

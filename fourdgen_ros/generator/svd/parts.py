@@ -26,6 +26,7 @@ from diffusers import (
 from fourdgen_ros.core.errors import InputError, MissingDependencyError, how_to_install
 from fourdgen_ros.generator.svd.cross_view import CrossViewAttention
 from fourdgen_ros.generator.svd.sampling import svd_scheduler
+from fourdgen_ros.generator.weights import SAFE, load_whole
 
 if TYPE_CHECKING:
     from transformers import CLIPVisionModelWithProjection
@@ -141,22 +142,22 @@ def new_gripper(**options: Any) -> UNet2DModel:
 
 def load(folder: Path) -> Parts:
     """Read the folder that `Parts.save` writes; raises InputError when it is damaged."""
-    for part in _WEIGHTS:
-        if not list((folder / part).glob('*.safetensors')):
-            raise InputError(f'checkpoint {folder}', expected=f'{part}/*.safetensors',
+    for part in (*(f'{name}/*.safetensors' for name in _WEIGHTS), 'scheduler/*.json'):
+        if not list(folder.glob(part)):
+            raise InputError(f'checkpoint {folder}', expected=part,
                              got='no such file',
                              hint='Weights are loaded from safetensors only: make the folder with '
                                   '`fourdgen train --preset svd-4dgen` or `fourdgen convert`.')
     clip = _transformers().CLIPVisionModelWithProjection
     gripper = folder / _GRIPPER
     return _guarded(f'checkpoint {folder}', lambda: Parts(
-        unet=UNetSpatioTemporalConditionModel.from_pretrained(folder / 'unet', **_SAFE),
-        vae=AutoencoderKLTemporalDecoder.from_pretrained(folder / 'vae', **_SAFE),
-        vae_pointmap=AutoencoderKLTemporalDecoder.from_pretrained(folder / 'vae_pointmap', **_SAFE),
-        image_encoder=clip.from_pretrained(folder / 'image_encoder', use_safetensors=True),
-        cross_view=CrossViewAttention.from_pretrained(folder / 'cross_view', **_SAFE),
+        unet=load_whole(UNetSpatioTemporalConditionModel, folder / 'unet', **SAFE),
+        vae=load_whole(AutoencoderKLTemporalDecoder, folder / 'vae', **SAFE),
+        vae_pointmap=load_whole(AutoencoderKLTemporalDecoder, folder / 'vae_pointmap', **SAFE),
+        image_encoder=load_whole(clip, folder / 'image_encoder', use_safetensors=True),
+        cross_view=load_whole(CrossViewAttention, folder / 'cross_view', **SAFE),
         scheduler=EulerDiscreteScheduler.from_pretrained(folder / 'scheduler'),
-        gripper=UNet2DModel.from_pretrained(gripper, **_SAFE) if gripper.is_dir() else None))
+        gripper=load_whole(UNet2DModel, gripper, **SAFE) if gripper.is_dir() else None))
 
 
 def load_svd(source: str) -> Parts:
@@ -168,16 +169,13 @@ def load_svd(source: str) -> Parts:
     clip = _transformers().CLIPVisionModelWithProjection
 
     def read() -> Parts:
-        unet = UNetSpatioTemporalConditionModel.from_pretrained(source, subfolder='unet', **_SAFE)
-        vaes = [AutoencoderKLTemporalDecoder.from_pretrained(source, subfolder='vae', **_SAFE)
+        unet = load_whole(UNetSpatioTemporalConditionModel, source, subfolder='unet', **SAFE)
+        vaes = [load_whole(AutoencoderKLTemporalDecoder, source, subfolder='vae', **SAFE)
                 for _ in range(2)]
-        encoder = clip.from_pretrained(source, subfolder='image_encoder', use_safetensors=True)
+        encoder = load_whole(clip, source, subfolder='image_encoder', use_safetensors=True)
         return Parts(unet, *vaes, encoder, new_cross_view(unet), svd_scheduler(), new_gripper())
 
     return _guarded(f'SVD weights {source!r}', read)
-
-
-_SAFE = {'use_safetensors': True, 'low_cpu_mem_usage': False}
 
 
 def _guarded(what: str, read: Callable[[], Parts]) -> Parts:
