@@ -10,6 +10,7 @@ Optical frames are REP 103: x right, y down, z forward. Invalid depth and points
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +102,8 @@ class Future:
 
     Raises InputError for arrays of another shape or type and for values that cannot be meant: a
     mask outside 0..1, valid points that are not finite, no positive focal lengths, two cameras of
-    one name, an opening outside 0..0.2 m, no frames, or dt not above 0.
+    one name, an opening outside 0..0.2 m, no frames, dt not above 0, or a seed that is no whole
+    number.
     """
 
     rgb: NDArray[np.uint8]
@@ -123,6 +125,7 @@ class Future:
     def __post_init__(self) -> None:
         self._require_shapes()
         self._require_cameras()
+        self._require_words()
         self._require_values()
 
     def _require_shapes(self) -> None:
@@ -146,6 +149,18 @@ class Future:
                  'generated images', self.K.tolist())
         _require(len(self.cameras) == views and len(set(self.cameras)) == views,
                  'cameras of future', f'{views} distinct names', self.cameras)
+
+    def _require_words(self) -> None:
+        for name, bits in (('seed', 64), ('steps', 32)):
+            value = getattr(self, name)
+            _require(isinstance(value, Integral) and 0 <= int(value) < 2**bits, f'{name} of future',
+                     'a whole number from 0 on', repr(value),
+                     'steps is 0 where a generator takes none.')
+        for name in ('generator', 'frame_id'):
+            value = getattr(self, name)
+            _require(isinstance(value, str), f'{name} of future', 'a str', repr(value))
+        _require(all(isinstance(name, str) for name in self.cameras), 'cameras of future',
+                 'names, each a str', self.cameras)
 
     def _require_values(self) -> None:
         _require(0.0 < self.dt < float('inf'), 'dt of future', 'finite and > 0 s', self.dt)

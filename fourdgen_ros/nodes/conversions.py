@@ -284,7 +284,7 @@ def future_to_msg(future: Future, future_id: str) -> GeneratedFuture:
     msg = GeneratedFuture(
         header=header(future.stamp, future.frame_id), future_id=future_id,
         generator=future.generator, cameras=list(future.cameras), frames=T, dt=float(future.dt),
-        seed=future.seed, steps=future.steps, clamp_ratio=float(future.clamp_ratio),
+        seed=int(future.seed), steps=int(future.steps), clamp_ratio=float(future.clamp_ratio),
         timing_names=list(future.timings), timing_seconds=[float(s) for s in
                                                            future.timings.values()])
     if future.opening is not None:

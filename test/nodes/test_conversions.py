@@ -234,6 +234,13 @@ def test_a_future_round_trips_bit_exactly():
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name), err_msg=name)
 
 
+def test_numbers_of_numpy_in_a_future_are_sent():
+    """ROS's own serialisation ends the process where a field is no int of Python."""
+    counted = Future(**{**vars(future()), 'seed': np.int64(3), 'steps': np.int32(4)})
+    after = c.future_from_msg(wire(c.future_to_msg(counted, 'f1')))
+    assert (after.seed, after.steps) == (3, 4)
+
+
 def test_a_future_that_does_not_tell_the_opening_stays_so():
     silent = Future(**{**vars(future()), 'opening': None})
     assert c.future_from_msg(wire(c.future_to_msg(silent, 'f1'))).opening is None

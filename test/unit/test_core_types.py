@@ -93,6 +93,13 @@ def test_an_observation_needs_distinct_views(views):
     ('opening', np.array([0.08, np.nan, 0.08], np.float32)),
     ('opening', np.full(3, 80.0, np.float32)),
     ('opening', np.full(3, -0.02, np.float32)),
+    ('seed', -1),
+    ('seed', 2**64),
+    ('steps', None),
+    ('steps', 4.0),
+    ('generator', None),
+    ('frame_id', None),
+    ('cameras', ('a', 1)),
 ])
 def test_a_malformed_future_is_refused_by_name(name, value):
     with pytest.raises(InputError, match=f'{name} of future'):
