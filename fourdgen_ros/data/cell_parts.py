@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fourdgen_ros.core import images
-from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.data.calibration import intrinsics
 from fourdgen_ros.data.episode import CameraModel
 from fourdgen_ros.data.findings import BAD, Finding, judged
 from fourdgen_ros.data.mapping import CameraTopics, TopicMap
@@ -43,21 +42,8 @@ def camera_model(scan: Scan, topics: TopicMap, camera: CameraTopics,
                         bad=share < _COVERAGE[0], warning=share < _COVERAGE[1],
                         next='Look at exposure, distance and emitter of the camera. Pixels from 0 '
                              'to 6.55 m count: 16UC1 is in mm, 32FC1 is in metres (REP 118).'))
-    infos, K = scan.infos[camera.info], None
-    if len(infos) != 1:
-        found.append(Finding(camera.info, BAD, f'{len(infos)} different calibrations',
-                             'Exactly one is needed: record camera_info, do not change it.'))
-    else:
-        try:
-            K = images.camera_info_to_K(infos[0], height, width, camera.info)
-            distorted = bool(np.any(infos[0].d))
-            found.append(judged(
-                camera.info, f'fx {K[0, 0]:.1f}, fy {K[1, 1]:.1f}'
-                + (', distortion is not 0' if distorted else ''), warning=distorted,
-                next='If images are not rectified: K is used, distortion is not.'))
-        except InputError as error:
-            found.append(Finding(camera.info, BAD, error.problem, error.hint))
-    return CameraModel(camera.name, height, width, depth.unit), K
+    return CameraModel(camera.name, height, width, depth.unit), intrinsics(
+        scan, topics, camera, found)
 
 
 @dataclass(frozen=True, eq=False)

@@ -147,9 +147,16 @@ def scan(bag: Bag, topics: TopicMap) -> Scan:
 
 def _add_info(infos: list[Any], message: Any) -> None:
     """Keep an info that differs from the one before."""
-    if not infos or (infos[-1].height, infos[-1].width) != (message.height, message.width) or (
-            list(infos[-1].k) != list(message.k)):
+    if not infos or _calibration(infos[-1]) != _calibration(message):
         infos.append(message)
+
+
+def _calibration(info: Any) -> tuple:
+    """What of a camera info tells where a pixel looks, but for the distortion, which is not
+    used."""
+    roi = info.roi
+    return (info.height, info.width, list(info.k), list(info.p), info.binning_x, info.binning_y,
+            roi.x_offset, roi.y_offset, roi.height, roi.width)
 
 
 def _add_transforms(out: Scan, message: Any, received: int, *, static: bool) -> None:

@@ -34,17 +34,18 @@ from .data_bags import (
     topic_map,
     write_bag,
 )
-
-SHORT = Recording(seconds=0.6)
-LEFT = '/cam_left/color/image_raw'
-LEFT_DEPTH = '/cam_left/aligned_depth_to_color/image_raw'
-
-
-def problems(tmp_path: Path, what: Recording, **changes) -> list[str]:
-    """Bad lines of the report about a bag."""
-    bag = write_bag(tmp_path / 'bag', what)
-    report = check(bag, topic_map(tmp_path / 'map.yaml', compressed=what.compressed, **changes))
-    return [f'{f.what}: {f.found} -> {f.next}' for f in report.bad]
+from .data_checks import (
+    LEFT,
+    LEFT_DEPTH,
+    LEFT_INFO,
+    SHORT,
+    edited,
+    heard,
+    late_by,
+    problems,
+    shifted,
+    warnings,
+)
 
 
 @pytest.mark.parametrize('what', [
@@ -126,16 +127,6 @@ def test_an_outcome_that_nobody_told_is_a_warning(tmp_path: Path) -> None:
     report = check(bag, topic_map(tmp_path / 'map.yaml'))
     assert report.records.episode.outcome == 'success'
     assert [f.verdict for f in report.findings if f.what == 'outcome'] == ['warning']
-
-
-def shifted(topic: str, first: int, last: int, ns: int, *, received: bool):
-    """An edit that moves the stamps of some messages of a topic, with or without reception."""
-    def edit(name: str, index: int, stamp: int, message) -> list:
-        if name == topic and first <= index < last:
-            sec, nanosec = divmod(stamp + ns, NS)
-            message.header.stamp.sec, message.header.stamp.nanosec = sec, nanosec
-        return [(name, stamp + 3_000_000 + (ns if received and name == topic else 0), message)]
-    return edit
 
 
 @pytest.mark.parametrize(('edit', 'expected'), [
@@ -270,41 +261,6 @@ def test_the_example_of_the_package_is_a_map() -> None:
 
     topics = load_map(share_directory() / 'config' / 'data' / 'realsense_franka.yaml')
     assert [c.name for c in topics.cameras] == ['cam_left', 'cam_right'] and topics.fps == 10
-
-
-def edited(topics: set[str], change) -> object:
-    """An edit that calls change(seconds, message) for every message of the topics."""
-    def edit(name: str, index: int, stamp: int, message) -> list:
-        if name in topics:
-            change((stamp - START) / NS, message)
-        return [(name, stamp + 3_000_000, message)]
-    return edit
-
-
-def heard(topic: str, while_true) -> object:
-    """An edit that keeps the messages of a topic for which while_true(seconds)."""
-    def edit(name: str, index: int, stamp: int, message) -> list:
-        keep = name != topic or while_true((stamp - START) / NS)
-        return [(name, stamp + 3_000_000, message)] if keep else []
-    return edit
-
-
-def late_by(topics: set[str], ns: int) -> object:
-    """An edit that adds ns to the stamps of the topics; they are received when they were."""
-    def edit(name: str, index: int, stamp: int, message) -> list:
-        if name in topics:
-            headers = [t.header for t in message.transforms] if name == '/tf' else [message.header]
-            for header in headers:
-                header.stamp.sec, header.stamp.nanosec = divmod(stamp + ns, NS)
-        return [(name, stamp + 3_000_000, message)]
-    return edit
-
-
-def warnings(tmp_path: Path, what: Recording) -> list[str]:
-    """Warning lines of the report about a bag that has no bad one."""
-    report = check(write_bag(tmp_path / 'bag', what), topic_map(tmp_path / 'map.yaml'))
-    assert report.bad == []
-    return [f'{f.what}: {f.found} -> {f.next}' for f in report.findings if f.verdict == 'warning']
 
 
 def test_tf_that_is_silent_is_not_interpolated(tmp_path: Path) -> None:
@@ -473,7 +429,7 @@ def test_distortion_that_is_not_used_is_a_warning(tmp_path: Path) -> None:
     def distorted(_: float, message) -> None:
         message.d = np.array([0.1, -0.2, 0.0, 0.0, 0.0])
 
-    lines = warnings(tmp_path, SHORT.but(edit=edited({'/cam_left/color/camera_info'}, distorted)))
+    lines = warnings(tmp_path, SHORT.but(edit=edited({LEFT_INFO}, distorted)))
     assert any(line.startswith('/cam_left/color/camera_info: ') and
                'K is used, distortion is not' in line for line in lines)
 
@@ -500,9 +456,9 @@ def _zoomed_midway(seconds: float, message) -> None:
 
 
 @pytest.mark.parametrize(('edit', 'said'), [
-    (heard('/cam_left/color/camera_info', lambda seconds: False), '0 different calibrations'),
-    (edited({'/cam_left/color/camera_info'}, _zoomed_midway), '2 different calibrations'),
-    (edited({'/cam_left/color/camera_info'}, _half_size), '32')],
+    (heard(LEFT_INFO, lambda seconds: False), '0 different calibrations'),
+    (edited({LEFT_INFO}, _zoomed_midway), '2 different calibrations'),
+    (edited({LEFT_INFO}, _half_size), '32')],
     ids=['none', 'changes', 'another size'])
 def test_one_calibration_of_the_images_is_needed(tmp_path: Path, edit, said: str) -> None:
     found = problems(tmp_path, SHORT.but(edit=edit))

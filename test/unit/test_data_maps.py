@@ -21,21 +21,10 @@ from fourdgen_ros.data.compressed import compressed_depth_pixels
 from fourdgen_ros.data.mapping import load_map
 
 from .data_bags import START, Recording, StoragePlugin, depth_mm, topic_map, write_bag
+from .data_checks import changed
 
 SHORT = Recording(seconds=0.3)
 SQLITE = SHORT.but(storage=StoragePlugin.SQLITE3)
-
-
-def changed(folder: Path, *keys: str, to: object, name: str = 'map.yaml') -> Path:
-    """The map of the bags with one value at `keys` replaced."""
-    path = topic_map(folder / name)
-    spec = yaml.safe_load(path.read_text())
-    inner = spec
-    for key in keys[:-1]:
-        inner = inner[key]
-    inner[keys[-1]] = to
-    path.write_text(yaml.safe_dump(spec))
-    return path
 
 
 def test_an_empty_task_or_text_is_empty(tmp_path: Path) -> None:
@@ -59,6 +48,8 @@ def test_frames_lose_their_leading_slash(tmp_path: Path) -> None:
     (('tcp', 'urdff'), 'x.urdf', r"unknown keys \['urdff'\] in tcp: known .*'urdf'"),
     (('joints', 'name'), [], "unknown .* in joints: known .*'names'"),
     (('gripper', 'effort'), 1, "unknown .* in gripper: known .*'positions'"),
+    (('cameras', 'cam_left', 'rectified'), 'yes please',
+     "rectified is 'yes please', expected true or false"),
     (('tcp',), 'hand', "tcp is 'hand', expected the keys"),
     (('base_frame',), None, 'base_frame is empty'),
     (('joints', 'topic'), '/tf', "topic /tf as .*TF.*joints"),
