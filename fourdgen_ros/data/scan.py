@@ -15,6 +15,7 @@ from fourdgen_ros.core.transforms import TransformTree
 from fourdgen_ros.data import compressed
 from fourdgen_ros.data.bags import Bag
 from fourdgen_ros.data.mapping import TopicMap
+from fourdgen_ros.data.static_links import Link, StaticLinks
 
 NS = 10**9
 HISTORY = 1e6  # s of TF to keep: all of a bag
@@ -81,6 +82,7 @@ class Scan:
     joint_positions: dict[str, list[dict[str, float]]]
     tf_received: dict[str, list[int]] = field(default_factory=dict)  # on /tf, by child frame
     tf_stamps: dict[str, list[int]] = field(default_factory=dict)
+    static: StaticLinks = field(default_factory=StaticLinks)
     tf_ignored: dict[str, int] = field(default_factory=dict)  # 'parent -> child': how many
     span: tuple[int, int] | None = None  # ns of reception of the first and last message
 
@@ -142,6 +144,8 @@ def scan(bag: Bag, topics: TopicMap) -> Scan:
         except (InputError, ValueError) as error:
             raise InputError(f'bag {bag.path}, topic {topic}, message received at {received} ns',
                              got=str(error)) from error
+    for child, link in out.static.repeated():
+        out.tree.set(link.parent, child, link.pose, 0, static=True)
     return out
 
 
@@ -172,6 +176,7 @@ def _add_transforms(out: Scan, message: Any, received: int, *, static: bool) -> 
             link = f'{parent} -> {child}'
             out.tf_ignored[link] = out.tf_ignored.get(link, 0) + 1
             continue
+        (out.static.add if static else out.static.compare)(child, Link(parent, T))
         if not static:
             out.tf_received.setdefault(child, []).append(received)
             out.tf_stamps.setdefault(child, []).append(stamp_ns(t.header))

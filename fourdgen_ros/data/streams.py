@@ -142,12 +142,18 @@ def coverage_findings(robot: dict[str, NDArray[np.int64]],
 
 
 def transform_findings(scan: Scan) -> list[Finding]:
-    """A warning about transforms that are none: not a number, no rotation, a frame in itself."""
-    if not scan.tf_ignored:
-        return []
-    links = ', '.join(f'{count} x {link}' for link, count in scan.tf_ignored.items())
-    return [Finding('TF', WARNING, f'ignored, as not rigid or of a frame to itself: {links}',
-                    'Correct the node that publishes them.')]
+    """Bad lines about static links that change, and a warning about transforms that are none: not a
+    number, no rotation, a frame in itself."""
+    found = [Finding(f'/tf_static of {child}', BAD, f'changes: first {first}; later {later}',
+                     'Which of the two is true? Let one node publish it, once, and record again; '
+                     'or cut the bag there.')
+             for child, (first, later) in scan.static.changes.items()]
+    if scan.tf_ignored:
+        links = ', '.join(f'{count} x {link}' for link, count in scan.tf_ignored.items())
+        found.append(Finding('TF', WARNING,
+                             f'ignored, as not rigid or of a frame to itself: {links}',
+                             'Correct the node that publishes them.'))
+    return found
 
 
 def transform_clock_findings(scan: Scan, frames: Iterable[str]) -> list[Finding]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from fourdgen_ros.data.bag_job import check
 
-from .data_bags import write_bag
+from .data_bags import NS, START, Recording, camera_pose, topic_map, write_bag
 from .data_checks import LEFT_INFO, SHORT, changed, edited, problems, warnings
 
 RECTIFIED = ('cameras', 'cam_left', 'rectified')
@@ -75,3 +76,57 @@ def test_a_calibration_that_changes_midway_is_bad(tmp_path: Path, change) -> Non
 
     line, = problems(tmp_path, SHORT.but(edit=edited({LEFT_INFO}, midway)))
     assert line.startswith(f'{LEFT_INFO}: 2 different calibrations')
+
+
+CAMERA_FRAME = 'cam_left_color_optical_frame'
+
+
+def again(change, seconds: float, topic: str = '/tf_static'):
+    """An edit that publishes the left camera's static link once more, changed, on a topic."""
+    def edit(name: str, index: int, stamp: int, message) -> list:
+        if name != '/tf_static' or message.transforms[0].child_frame_id != CAMERA_FRAME:
+            return [(name, stamp + 3_000_000, message)]
+        later, stamp = copy.deepcopy(message), START + round(seconds * NS)
+        later.transforms[0].header.stamp.sec, later.transforms[0].header.stamp.nanosec = divmod(
+            stamp, NS)
+        change(later.transforms[0])
+        return [(name, START, message), (topic, stamp + 1_000_000, later)]
+    return edit
+
+
+def _shift(metres: float):
+    def change(link) -> None:
+        link.transform.translation.x += metres
+    return change
+
+
+def _other_parent(link) -> None:
+    link.header.frame_id = 'world'
+
+
+@pytest.mark.parametrize(('change', 'said'), [
+    (_shift(0.2), ('first in panda_link0 at [0.5, -0.1, 1.0] m',
+                   'later in panda_link0 at [0.7, -0.1, 1.0] m')),
+    (_other_parent, ('first in panda_link0', 'later in world'))], ids=['pose', 'parent'])
+def test_a_static_link_that_changes_is_bad(tmp_path: Path, change, said: tuple[str, str]) -> None:
+    line, = problems(tmp_path, SHORT.but(edit=again(change, 0.4)))
+    assert line.startswith(f'/tf_static of {CAMERA_FRAME}: ')
+    assert all(part in line for part in said)
+
+
+def test_a_static_link_that_is_repeated_is_taken(tmp_path: Path) -> None:
+    assert problems(tmp_path, SHORT.but(edit=again(_shift(5e-4), 0.4))) == []
+
+
+def test_a_static_link_that_is_also_on_tf_stays_static(tmp_path: Path) -> None:
+    """realsense2_camera with tf_publish_rate: TF every now and then, of what does not move."""
+    bag = write_bag(tmp_path / 'bag', Recording(edit=again(_shift(5e-4), 0.9, '/tf')))
+    report = check(bag, topic_map(tmp_path / 'map.yaml'))
+    assert report.bad == []
+    np.testing.assert_allclose(report.records.episode.T_base_camera[:, 0], np.broadcast_to(
+        camera_pose(0), (len(report.records.episode), 4, 4)), atol=1e-9)
+
+
+def test_a_static_link_that_moves_on_tf_is_not_static(tmp_path: Path) -> None:
+    line, = problems(tmp_path, SHORT.but(edit=again(_shift(0.2), 0.4, '/tf')))
+    assert line.startswith('pose of cam_left: ') and 'is not known at the wanted time' in line
