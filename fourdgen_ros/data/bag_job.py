@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fourdgen_ros.core.errors import FourdgenError
-from fourdgen_ros.data.bags import open_bag
-from fourdgen_ros.data.convert import file_state, refusal
+from fourdgen_ros.data.bags import open_bag, whole_bag
+from fourdgen_ros.data.convert import check_name, file_state, refusal
 from fourdgen_ros.data.findings import Finding
 from fourdgen_ros.data.mapping import load_map
 from fourdgen_ros.data.records import Examination, examine, pictures
@@ -29,7 +29,8 @@ class BagJob:
         urdf = load_map(self.map).urdf
         described = '' if urdf is None or not urdf.is_file() else hashlib.sha256(
             urdf.read_bytes()).hexdigest()
-        return f'{file_state(self.source)} {self.map.read_text(encoding="utf-8")} {described}'
+        text = self.map.read_text(encoding='utf-8')
+        return f'{file_state(whole_bag(self.source))} {text} {described}'
 
     def convert(self, folder: Path) -> list[Finding]:
         """See `Job`; raises InputError where the bag is damaged."""
@@ -42,7 +43,11 @@ class BagJob:
 
 
 def check(source: Path, map: Path) -> Examination:
-    """The report about a bag; one that cannot be read gives one bad line."""
+    """The report about a bag; one that cannot be read gives one bad line.
+
+    Raises InputError for a map that is wrong, and for a path that no report can name.
+    """
+    check_name(source)
     topics = load_map(map)
     try:
         with open_bag(source) as bag:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """rosbag2 folders of any storage, read without ROS.
 
-`rosbags` reads sqlite3 and MCAP, with messages or files compressed by zstd; MCAP files may be given
-without their folder.
+`rosbags` reads sqlite3 and MCAP, with messages or files compressed by zstd; a file may be given for
+its folder, or without one.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from fourdgen_ros.core.errors import InputError, MissingDependencyError, how_to_install
+from fourdgen_ros.data import bag_metadata
 
 
 class Bag:
@@ -24,7 +23,7 @@ class Bag:
         self.path, self._reader = path, reader
         self.types = {c.topic: c.msgtype for c in reader.connections}
         metadata = reader.readers[0].storage.metadata
-        self.notes: dict[str, str] = dict(metadata.custom or {})
+        self.notes = bag_metadata.as_texts(metadata.custom)
 
     def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, bytes]]:
         """Topic, time of reception in ns and bytes of every message, in the order of these times.
@@ -51,7 +50,7 @@ class Bag:
 
 @contextmanager
 def open_bag(path: Path) -> Iterator[Bag]:
-    """Open a rosbag2 folder, a .mcap or a .db3 file.
+    """Open a rosbag2 folder, a .mcap or a .db3 file; for the only file of a folder, the folder.
 
     Raises InputError that names the file, what is wrong with it and what may help.
     """
@@ -63,7 +62,8 @@ def open_bag(path: Path) -> Iterator[Bag]:
         raise MissingDependencyError(
             'bags', expected='the package rosbags', got=str(error),
             hint=how_to_install('data')) from error
-    _check_folder(path)
+    path = whole_bag(path)
+    _check(path)
     with _readable(path):
         # Bags of Humble and older do not define their messages.
         reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
@@ -77,7 +77,25 @@ def open_bag(path: Path) -> Iterator[Bag]:
         reader.close()
 
 
-def _check_folder(path: Path) -> None:
+def whole_bag(path: Path) -> Path:
+    """The folder of a bag whose only file was given, for its labels are there; else `path`.
+
+    Raises InputError for one of several files, which are one episode together.
+    """
+    try:
+        files = _listed(path.parent) if path.is_file() else []
+    except InputError:  # a file without its folder's metadata is all there is
+        return path
+    if path.name not in (PurePosixPath(name).name for name in files):
+        return path
+    folder = path.absolute().parent
+    if len(files) > 1:
+        raise InputError(f'bag {path}', expected='the folder of a bag',
+                         got=f'one of its {len(files)} files', hint=f'Give {folder}.')
+    return folder
+
+
+def _check(path: Path) -> None:
     if not path.exists():
         raise InputError(f'bag {path}', expected='a rosbag2 folder', got='nothing there')
     if path.is_file():
@@ -85,23 +103,29 @@ def _check_folder(path: Path) -> None:
             raise InputError(f'bag {path}', expected='a rosbag2 folder, a .mcap or a .db3 file',
                              got=f'a {path.suffix or "plain"} file')
         return
-    metadata = path / 'metadata.yaml'
+    metadata = path / bag_metadata.FILE
     if not metadata.is_file():
         raise InputError(f'bag {path}', expected='metadata.yaml in it', got='none',
                          hint=_repair(path))
-    try:
-        files = yaml.safe_load(metadata.read_text())['rosbag2_bagfile_information'][
-            'relative_file_paths']
-        if not isinstance(files, list):
-            raise TypeError(f'{files!r} is no list')
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise InputError(f'bag metadata {metadata}', expected='relative_file_paths of rosbag2',
-                         got=f'{type(error).__name__}: {error}', hint=_repair(path)) from error
-    for name in files:
-        parts = PurePosixPath(str(name))
+    for name in _listed(path):
+        parts = PurePosixPath(name)
         if parts.is_absolute() or '..' in parts.parts:
             raise InputError(f'bag metadata {metadata}', expected='files inside the folder',
                              got=repr(name), hint='Do not trust this bag.')
+
+
+def _listed(folder: Path) -> list[str]:
+    """The files of a bag, as its metadata names them; raises InputError when it does not."""
+    try:
+        files = bag_metadata.read(folder)['relative_file_paths']
+        if not isinstance(files, list):
+            raise TypeError(f'{files!r} is no list')
+    except (InputError, KeyError, TypeError) as error:
+        raise InputError(f'bag metadata {folder / bag_metadata.FILE}',
+                         expected='relative_file_paths of rosbag2',
+                         got=error.got if isinstance(error, InputError) else
+                         f'{type(error).__name__}: {error}', hint=_repair(folder)) from error
+    return [str(name) for name in files]
 
 
 @contextmanager

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,12 +16,22 @@ from PIL import Image as PILImage
 
 from fourdgen_ros.cli import __main__ as cli
 from fourdgen_ros.core.errors import InputError
-from fourdgen_ros.data.bag_job import check
+from fourdgen_ros.data import bag_metadata
+from fourdgen_ros.data.bag_job import BagJob, check
 from fourdgen_ros.data.bags import open_bag
 from fourdgen_ros.data.compressed import compressed_depth_pixels
+from fourdgen_ros.data.convert import convert
 from fourdgen_ros.data.mapping import load_map
 
-from .data_bags import START, Recording, StoragePlugin, depth_mm, topic_map, write_bag
+from .data_bags import (
+    START,
+    CompressionMode,
+    Recording,
+    StoragePlugin,
+    depth_mm,
+    topic_map,
+    write_bag,
+)
 from .data_checks import changed
 
 SHORT = Recording(seconds=0.3)
@@ -112,8 +123,63 @@ def test_recover_is_advised_where_it_helps(tmp_path: Path, what, single, told) -
     bag = write_bag(tmp_path / 'bag', what)
     file = next(p for p in bag.iterdir() if p.suffix in ('.mcap', '.db3'))
     file.write_bytes(file.read_bytes()[:-4000] if file.suffix == '.mcap' else b'none' * 2000)
+    if single:
+        (bag / 'metadata.yaml').unlink()
     line = check(file if single else bag, topic_map(tmp_path / 'map.yaml')).bad[0]
     assert line.next and ('fourdgen recover' in line.next) == told
+
+
+@pytest.mark.parametrize('what', [SHORT, SQLITE, SHORT.but(compression=CompressionMode.MESSAGE)],
+                         ids=['mcap', 'sqlite3', 'zstd messages'])
+def test_the_only_file_of_a_bag_is_the_bag(tmp_path: Path, what: Recording) -> None:
+    bag = write_bag(tmp_path / 'bag', what.but(notes={'outcome': 'failure'}))
+    file, = (p for p in bag.iterdir() if p.name != 'metadata.yaml')
+    map = topic_map(tmp_path / 'map.yaml')
+    assert [f.what for f in check(file, map).bad] == ['outcome']
+    before = BagJob(file, map).fingerprint()
+    bag_metadata.set_custom_data(bag, {'outcome': 'success'})
+    assert check(file, map).records.episode.outcome == 'success'
+    assert BagJob(file, map).fingerprint() != before, 'a new label makes another episode'
+
+
+def test_a_file_of_another_bag_beside_metadata_is_read_alone(tmp_path: Path) -> None:
+    other = next(write_bag(tmp_path / 'other', SHORT).glob('*.mcap'))
+    file = other.rename(write_bag(tmp_path / 'bag', SHORT) / 'other.mcap')
+    with open_bag(file) as bag:
+        assert bag.path == file
+
+
+def test_one_of_several_files_is_no_episode(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / 'bag', SHORT)
+    file = next(bag.glob('*.mcap'))
+    content = bag_metadata.read(bag)
+    content['relative_file_paths'] = [file.name, 'bag_1.mcap']
+    bag_metadata.write(bag, content)
+    map = topic_map(tmp_path / 'map.yaml')
+    line, = check(file, map).bad
+    assert line.found == 'expected the folder of a bag; got one of its 2 files'
+    assert str(bag) in line.next
+    whole = write_bag(tmp_path / 'whole', SHORT)
+    kept, left = convert([BagJob(whole, map), BagJob(file, map)], tmp_path / 'set')
+    assert kept.episode is not None and 'one of its 2 files' in left.reason
+
+
+def test_notes_that_look_like_numbers_are_text(tmp_path: Path) -> None:
+    """rosbag2 writes texts without quotes."""
+    bag = write_bag(tmp_path / 'bag', SHORT.but(notes={'task': 'none'}))
+    bag_metadata.set_custom_data(bag, {'task': 12, 'text': 5})
+    episode = check(bag, topic_map(tmp_path / 'map.yaml')).records.episode
+    assert (episode.task, episode.text) == ('12', '5')
+
+
+def test_a_path_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b'/caf\xe9'))
+    write_bag(tmp_path / 'bag', SHORT).rename(odd)
+    map = topic_map(tmp_path / 'map.yaml')
+    for use in (lambda: check(odd, map), lambda: convert([BagJob(odd, map)], tmp_path / 'set')):
+        with pytest.raises(InputError, match=r'caf\\xe9.*UTF-8.*Rename') as caught:
+            use()
+        assert str(caught.value).encode()
 
 
 def test_findings_say_what_was_expected(tmp_path: Path) -> None:
