@@ -38,7 +38,8 @@ class BagJob:
         with open_bag(self.source) as bag:
             report = examine(scan(bag, topics), topics)
             if report.records is not None:
-                stage(folder, report.records.episode, pictures(bag, topics, report.records))
+                stage(folder, report.records.episode, pictures(bag, topics, report.records),
+                      report.findings)
         return report.findings
 
 

@@ -25,10 +25,10 @@ from typing import Protocol
 from fourdgen_ros.core.errors import FourdgenError, InputError
 from fourdgen_ros.data.assembly import assemble
 from fourdgen_ros.data.disk import room_for
-from fourdgen_ros.data.findings import BAD, Finding
+from fourdgen_ros.data.findings import BAD, WARNING, Finding
 from fourdgen_ros.data.staging import SUMMARY, Staged, read_staged
 
-FORMAT = 3  # of staged episodes: a higher one ignores what older versions left
+FORMAT = 4  # of staged episodes: a higher one ignores what older versions left
 _THREADS = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS')
 _NEEDED = 0.75  # of the size of the recordings, free before anything is written
 
@@ -58,8 +58,13 @@ class Outcome:
     @property
     def reason(self) -> str:
         """Why it was left out."""
-        return '; '.join(f'{f.what}: {f.found}. {f.next}'.strip()
-                         for f in self.findings if f.verdict == BAD)
+        return '; '.join(str(f) for f in self.findings if f.verdict == BAD)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is worth a look in one that was kept."""
+        return [str(f) for f in self.findings
+                if self.episode is not None and f.verdict == WARNING]
 
 
 def convert(jobs: Sequence[Job], out: Path, workers: int = 1,
@@ -121,13 +126,13 @@ def _one(job: Job, part: Path) -> Outcome:
     try:
         key = hashlib.sha256(f'{FORMAT} {job.fingerprint()}'.encode()).hexdigest()[:16]
         folder = part / key
-        if (folder / SUMMARY).is_file():
-            return Outcome(job.source, [], read_staged(folder))
-        findings = job.convert(folder)
+        findings = [] if (folder / SUMMARY).is_file() else job.convert(folder)
     except FourdgenError as error:
         return Outcome(job.source, [refusal(error)], None)
-    staged = read_staged(folder) if (folder / SUMMARY).is_file() else None
-    return Outcome(job.source, findings, staged)
+    if not (folder / SUMMARY).is_file():
+        return Outcome(job.source, findings, None)
+    staged = read_staged(folder)
+    return Outcome(job.source, staged.findings, staged)
 
 
 def refusal(error: FourdgenError) -> Finding:

@@ -33,14 +33,14 @@ def problems(tmp_path: Path, what: Recording, **changes) -> list[str]:
     """Bad lines of the report about a bag."""
     bag = write_bag(tmp_path / 'bag', what)
     report = check(bag, topic_map(tmp_path / 'map.yaml', compressed=what.compressed, **changes))
-    return [f'{f.what}: {f.found} -> {f.next}' for f in report.bad]
+    return [str(f) for f in report.bad]
 
 
 def warnings(tmp_path: Path, what: Recording, map: Path | None = None) -> list[str]:
     """Warning lines of the report about a bag that has no bad one."""
     report = check(write_bag(tmp_path / 'bag', what), map or topic_map(tmp_path / 'map.yaml'))
     assert report.bad == []
-    return [f'{f.what}: {f.found} -> {f.next}' for f in report.findings if f.verdict == 'warning']
+    return [str(f) for f in report.findings if f.verdict == 'warning']
 
 
 def shifted(topic: str, first: int, last: int, ns: int, *, received: bool):
