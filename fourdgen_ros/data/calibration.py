@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the calibration in a scanned bag is that of the images, and what K it gives."""
+"""Whether the calibration in a scanned bag is that of the images: its K, and the camera's pose."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fourdgen_ros.core import images
+from fourdgen_ros.core import images, se3
+from fourdgen_ros.core.camera import project
 from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.data.episode import CameraModel
 from fourdgen_ros.data.findings import BAD, WARNING, Finding, judged
 from fourdgen_ros.data.mapping import CameraTopics, TopicMap
 from fourdgen_ros.data.scan import Scan
 
 _NOT_BINNED = {0, 1}  # sensor_msgs/CameraInfo: 0 is the same as 1
+_SEEN = 0.5  # of the records in which a well placed camera has the TCP in its image
 
 
 def intrinsics(scan: Scan, topics: TopicMap, camera: CameraTopics,
@@ -53,6 +56,19 @@ def intrinsics(scan: Scan, topics: TopicMap, camera: CameraTopics,
         found.append(Finding(camera.info, WARNING, f'frame {frame!r}, colour in {own!r}',
                              'Is this the calibration of the colour images?'))
     return K
+
+
+def view_finding(camera: CameraModel, K: NDArray[np.float64], T_base_camera: NDArray[np.float64],
+                 tcp: NDArray[np.float64]) -> Finding:
+    """A warning where a camera (poses (T, 4, 4)) seldom has the TCP (T, 4, 4) in its image."""
+    u, v, z = project((se3.inverse(T_base_camera) @ tcp[..., 3:])[:, :3, 0], K)
+    inside = (z > 0) & (u > -0.5) & (u < camera.width - 0.5) & (v > -0.5) & (
+        v < camera.height - 0.5)
+    return judged(f'pose of {camera.name}',
+                  f'the TCP is in its image in {inside.sum()} of {len(tcp)} records',
+                  warning=bool(inside.mean() < _SEEN),
+                  next='Is this the optical frame (z forward, x right, y down), and is the '
+                       'extrinsic right?')
 
 
 def _other_pixels(info: Any) -> str:

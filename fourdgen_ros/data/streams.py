@@ -18,7 +18,7 @@ CLOCK_JUMP = 0.5  # s between the clock of the stamps and that of the recorder, 
 _UNHEARD = (0.3, 1.0)  # s of the images without the robot: above is a warning, above is bad
 _ENDS_EARLY = 1.0  # s before the bag
 _SLOW = 0.95  # of the rate that is asked for
-_OUT_OF_ORDER = 0.1  # s by which a transform may come after one that is newer
+_OUT_OF_ORDER = 0.1  # s by which a transform or joint state may come after one that is newer
 _CUT = 'Cut the bag there; do clocks synchronise, or was simulated time reset?'
 
 
@@ -163,15 +163,20 @@ def transform_clock_findings(scan: Scan, frames: Iterable[str]) -> list[Finding]
     for frame in frames:
         what = f'/tf of {frame}'
         stamps, received = (np.array(of[frame]) for of in (scan.tf_stamps, scan.tf_received))
-        back = (np.maximum.accumulate(stamps) - stamps) / NS
-        if back.max() > _OUT_OF_ORDER:
-            at = int(np.argmax(back > _OUT_OF_ORDER))
-            found.append(Finding(what, BAD, f'clock jump: stamps go back by {back[at]:.3f} s at '
-                                            f'message {at}', _CUT))
-        else:  # publishers do repeat themselves
-            found += [f for f in clock_findings(what, np.sort(stamps), received)
-                      if 'repeated' not in f.found]
+        found += order_findings(what, stamps) or [
+            f for f in clock_findings(what, np.sort(stamps), received)
+            if 'repeated' not in f.found]  # publishers do repeat themselves
     return found
+
+
+def order_findings(what: str, stamps: NDArray[np.int64]) -> list[Finding]:
+    """A bad line about stamps (n,) that go back further than those of several publishers may."""
+    back = (np.maximum.accumulate(stamps) - stamps) / NS
+    if back.max(initial=0.0) <= _OUT_OF_ORDER:
+        return []
+    at = int(np.argmax(back > _OUT_OF_ORDER))
+    return [Finding(what, BAD, f'clock jump: stamps go back by {back[at]:.3f} s at message {at}',
+                    _CUT)]
 
 
 def _seconds(stream: ImageTopic, ordinal: int) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fourdgen_ros.core import se3
 from fourdgen_ros.data.bag_job import check
 
 from .data_bags import NS, START, Recording, camera_pose, topic_map, write_bag
@@ -130,3 +131,72 @@ def test_a_static_link_that_is_also_on_tf_stays_static(tmp_path: Path) -> None:
 def test_a_static_link_that_moves_on_tf_is_not_static(tmp_path: Path) -> None:
     line, = problems(tmp_path, SHORT.but(edit=again(_shift(0.2), 0.4, '/tf')))
     assert line.startswith('pose of cam_left: ') and 'is not known at the wanted time' in line
+
+
+def _mirrored(_: float, message) -> None:
+    message.position[8] *= -1.0
+
+
+def _one_finger(_: float, message) -> None:
+    message.position[8] = 0.0
+
+
+def test_fingers_that_cancel_out_are_bad(tmp_path: Path) -> None:
+    line, = problems(tmp_path, SHORT.but(edit=edited({'/joint_states'}, _mirrored)))
+    assert line.startswith('/joint_states: panda_finger_joint1 moves by 0.0')
+    assert 'the mean of gripper.joints by 0.0000' in line
+    assert f'Name one of them in {tmp_path / "map.yaml"}' in line
+
+
+def test_a_finger_that_stands_still_cancels_nothing(tmp_path: Path) -> None:
+    assert problems(tmp_path, SHORT.but(edit=edited({'/joint_states'}, _one_finger))) == []
+
+
+def _body_frame(_: float, message) -> None:
+    """The link that x is forward of, as camera_link: the optical frame is turned in it."""
+    body_optical = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+    for t in message.transforms:
+        q = t.transform.rotation
+        turned = se3.matrix_from_quaternion(np.array([q.x, q.y, q.z, q.w])) @ body_optical.T
+        q.x, q.y, q.z, q.w = se3.quaternion_from_matrix(turned)
+
+
+def test_a_camera_that_does_not_see_the_hand_is_a_warning(tmp_path: Path) -> None:
+    lines = warnings(tmp_path, SHORT.but(edit=edited({'/tf_static'}, _body_frame)))
+    for camera in ('cam_left', 'cam_right'):
+        assert any(line.startswith(f'pose of {camera}: the TCP is in its image in 0 of 7 records')
+                   and 'z forward' in line for line in lines)
+
+
+def test_cameras_that_see_the_hand_give_no_warning(tmp_path: Path) -> None:
+    assert [line.split(':')[0] for line in warnings(tmp_path, SHORT)] == ['outcome']
+
+
+@pytest.mark.parametrize(('joint', 'name'), [(0, 'panda_joint1'), (7, 'panda_finger_joint1')])
+def test_a_position_that_is_no_number_is_named(tmp_path: Path, joint: int, name: str) -> None:
+    def once(seconds: float, message) -> None:
+        if abs(seconds - 0.2) < 1e-3:
+            message.position[joint] = np.nan
+
+    line, = problems(tmp_path, SHORT.but(edit=edited({'/joint_states'}, once)))
+    assert line.startswith(f'/joint_states: {name} is nan 0.4 s after the first message')
+
+
+def test_two_publishers_of_the_same_joints_are_sorted(tmp_path: Path) -> None:
+    def twice(name: str, index: int, stamp: int, message) -> list:
+        if name != '/joint_states':
+            return [(name, stamp + 3_000_000, message)]
+        other = copy.deepcopy(message)
+        other.header.stamp.sec, other.header.stamp.nanosec = divmod(stamp - 2_000_000, NS)
+        return [(name, stamp + 3_000_000, message), (name, stamp + 4_000_000, other)]
+
+    assert problems(tmp_path, SHORT.but(edit=twice)) == []
+
+
+def test_joint_states_without_names_are_named(tmp_path: Path) -> None:
+    def nameless(_: float, message) -> None:
+        message.name, message.position = [], np.zeros(0)
+
+    line, = problems(tmp_path, SHORT.but(edit=edited({'/joint_states'}, nameless)))
+    assert 'no message with all of panda_joint1, ' in line
+    assert '; no joint has a name and a position -> Does its publisher' in line
