@@ -22,6 +22,7 @@ class Bag:
     def __init__(self, path: Path, reader: Any) -> None:
         self.path, self._reader = path, reader
         self.types = {c.topic: c.msgtype for c in reader.connections}
+        self.counts = {c.topic: c.msgcount for c in reader.connections}  # as its metadata says
         metadata = reader.readers[0].storage.metadata
         self.notes = bag_metadata.as_texts(metadata.custom)
 

@@ -31,6 +31,7 @@ from fourdgen_ros.data.streams import (
     image_findings,
     offset_findings,
     order_findings,
+    silence,
     transform_clock_findings,
     transform_findings,
 )
@@ -101,7 +102,7 @@ def pictures(bag: Bag, topics: TopicMap, records: Records) -> Iterator[Picture]:
 
 
 def _joint_findings(scan: Scan, topics: TopicMap) -> list[Finding]:
-    found = [Finding(topic, BAD, 'no messages', f'Correct {topics.path}.')
+    found = [silence(topic, scan, f'Correct {topics.path}.')
              for topic, stamps in scan.joint_stamps.items() if not stamps]
     # Two publishers may share a topic: their stamps follow each other but for a little.
     for topic, names in ((topics.joint_topic, topics.joint_names),

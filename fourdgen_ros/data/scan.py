@@ -21,8 +21,7 @@ NS = 10**9
 HISTORY = 1e6  # s of TF to keep: all of a bag
 _FARTHEST = 6.55  # m that training holds: uint16 of 0.1 mm
 _SAMPLES_EVERY = 2.0  # s between depth images that are looked at
-_IMAGE = 'sensor_msgs/msg/Image'
-_COMPRESSED = 'sensor_msgs/msg/CompressedImage'
+IMAGES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 _TF = ('/tf', '/tf_static')
 
 
@@ -74,6 +73,7 @@ class Scan:
     name: str
     notes: dict[str, str]
     types: dict[str, str]
+    counts: dict[str, int]  # messages by topic, as the metadata says
     images: dict[str, ImageTopic]
     infos: dict[str, list[Any]]
     tree: TransformTree
@@ -114,7 +114,7 @@ def scan(bag: Bag, topics: TopicMap) -> Scan:
     kinds = image_topics(topics)
     joints = {topics.joint_topic, topics.gripper.topic}
     infos = {c.info for c in topics.cameras}
-    expected = {**dict.fromkeys(kinds, (_IMAGE, _COMPRESSED)),
+    expected = {**dict.fromkeys(kinds, IMAGES),
                 **dict.fromkeys(joints, ('sensor_msgs/msg/JointState',)),
                 **dict.fromkeys(infos, ('sensor_msgs/msg/CameraInfo',)),
                 **dict.fromkeys(_TF, ('tf2_msgs/msg/TFMessage',))}
@@ -123,9 +123,9 @@ def scan(bag: Bag, topics: TopicMap) -> Scan:
             raise InputError(f'bag {bag.path}, topic {topic}', expected=' or '.join(types),
                              got=bag.types[topic], hint=f'Correct it in {topics.path}.')
     out = Scan(
-        str(bag.path), bag.notes, bag.types, {t: ImageTopic(t, d) for t, d in kinds.items()},
-        {t: [] for t in infos}, TransformTree(HISTORY),
-        *({t: [] for t in joints} for _ in range(3)))
+        str(bag.path), bag.notes, bag.types, bag.counts,
+        {t: ImageTopic(t, d) for t, d in kinds.items()}, {t: [] for t in infos},
+        TransformTree(HISTORY), *({t: [] for t in joints} for _ in range(3)))
     for topic, received, raw in bag.messages(expected):
         message = bag.decode(topic, raw)
         out.span = (received if out.span is None else out.span[0], received)
