@@ -7,6 +7,7 @@ its folder, or without one.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,7 @@ from typing import Any
 
 from fourdgen_ros.core.errors import InputError, MissingDependencyError, how_to_install
 from fourdgen_ros.data import bag_metadata
+from fourdgen_ros.data.disk import room_for
 
 
 class Bag:
@@ -70,7 +72,8 @@ def open_bag(path: Path) -> Iterator[Bag]:
         reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
         # It takes every name that ends in .bag for a file of ROS 1.
         reader.is2, reader.readers = True, [Reader(path)]
-        with _defined(path):
+        temporary = Path(tempfile.gettempdir())
+        with _defined(path), room_for(temporary, 'files are unpacked there, or where TMPDIR says'):
             reader.open()
     try:
         yield Bag(path, reader)
@@ -106,8 +109,10 @@ def _check(path: Path) -> None:
         return
     metadata = path / bag_metadata.FILE
     if not metadata.is_file():
-        raise InputError(f'bag {path}', expected='metadata.yaml in it', got='none',
-                         hint=_repair(path))
+        bags = any(path.glob(f'*/{bag_metadata.FILE}'))
+        raise InputError(f'bag {path}', expected='metadata.yaml in it',
+                         got='none, but folders that have one' if bags else 'none',
+                         hint=f'Give them: {path}/*' if bags else _repair(path))
     for name in _listed(path):
         parts = PurePosixPath(name)
         if parts.is_absolute() or '..' in parts.parts:
@@ -138,21 +143,39 @@ def _readable(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # what a damaged file makes of sqlite, zstd, lz4 or YAML
         raise InputError(f'bag {path}', expected='a whole rosbag2', got=str(error) or repr(error),
-                         hint=_repair(path)) from error
+                         hint=_rename(path) or _repair(path)) from error
 
 
 @contextmanager
 def _defined(path: Path) -> Iterator[None]:
-    """What rosbags raises for definitions in no language that it knows, as an InputError."""
+    """What rosbags raises for definitions of messages that it cannot use, as an InputError."""
+    from rosbags.highlevel import AnyReaderError
+    from rosbags.rosbag2 import ReaderError
+
+    without = ('Write a bag without that topic: `ros2 bag convert` with only the topics of the map '
+               'under `topics` of its output.')
     try:
         yield
     except KeyError as error:
         raise InputError(
             f'bag {path}', expected='definitions of messages in .msg or IDL',
             got=f'a topic with one of encoding {error}',
-            hint='The recorder did not find the definition, as for feedback of actions. Write a '
-                 'bag without that topic: `ros2 bag convert` with only the topics of the map '
-                 'under `topics` of its output.') from error
+            hint='The recorder did not find the definition, as for feedback of actions. '
+                 f'{without}') from error
+    except AnyReaderError as error:
+        if isinstance(error.__context__, ReaderError):  # the file, not what is defined in it
+            raise
+        raise InputError(f'bag {path}', expected='the definition of every type of message',
+                         got=' '.join(str(error).split()), hint=without) from error
+
+
+def _rename(path: Path) -> str:
+    """The next step with a bag whose path rosbags misreads, as it gives SQLite a URI; empty if it
+    does not."""
+    sqlite = path.suffix == '.db3' or any(path.glob('*.db3'))
+    if not sqlite or not any(sign in str(path) for sign in '#?%'):
+        return ''
+    return 'Rename it: the reader of .db3 files trips over `#`, `?` and `%` in a path.'
 
 
 def _repair(path: Path) -> str:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sqlite3
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -100,18 +102,23 @@ def test_a_list_of_files_that_is_none_is_named(tmp_path: Path) -> None:
         pass
 
 
-def test_a_topic_without_a_definition_is_explained(tmp_path: Path) -> None:
-    """rosbag2 of Jazzy writes the encoding 'unknown' for feedback of actions."""
-    bag, kind = write_bag(tmp_path / 'bag', SQLITE), 'my_msgs/action/Move_FeedbackMessage'
+def _add_topic(bag: Path, kind: str, encoding: str, definition: str) -> None:
+    """One message on /odd, of a type that is defined so."""
     with sqlite3.connect(next(bag.glob('*.db3'))) as file:
         file.execute('insert into message_definitions (topic_type, encoding, '
                      'encoded_message_definition, type_description_hash) values (?, ?, ?, ?)',
-                     (kind, 'unknown', '', ''))
+                     (kind, encoding, definition, ''))
         file.execute('insert into topics values (?, ?, ?, ?, ?, ?)', (99, '/odd', kind, 'cdr', '',
                                                                       ''))
         file.execute('insert into messages (topic_id, timestamp, data) values (99, ?, ?)',
                      (START, b'\0\1\0\0'))
     file.close()
+
+
+def test_a_topic_without_a_definition_is_explained(tmp_path: Path) -> None:
+    """rosbag2 of Jazzy writes the encoding 'unknown' for feedback of actions."""
+    bag = write_bag(tmp_path / 'bag', SQLITE)
+    _add_topic(bag, 'my_msgs/action/Move_FeedbackMessage', 'unknown', '')
     line = check(bag, topic_map(tmp_path / 'map.yaml')).bad[0]
     assert 'definition' in line.found and "'unknown'" in line.found
     assert 'ros2 bag convert' in line.next and 'topics' in line.next
@@ -180,6 +187,56 @@ def test_a_path_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r'caf\\xe9.*UTF-8.*Rename') as caught:
             use()
         assert str(caught.value).encode()
+
+
+@pytest.mark.parametrize('name', ['demo #3', 'pick 50%25', 'wie? so'])
+def test_a_path_that_misleads_sqlite_is_to_be_renamed(tmp_path: Path, name: str) -> None:
+    odd = write_bag(tmp_path / 'bag', SQLITE).rename(tmp_path / name)
+    line, = check(odd, topic_map(tmp_path / 'map.yaml')).bad
+    assert line.next.startswith('Rename it') and 'killed' not in line.next
+
+
+def test_bags_that_are_unpacked_need_room(tmp_path: Path, monkeypatch) -> None:
+    def full(*given) -> None:
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    bag = write_bag(tmp_path / 'bag', SHORT.but(compression=CompressionMode.FILE))
+    monkeypatch.setattr('rosbags.rosbag2.reader.shutil.copyfileobj', full)
+    line, = check(bag, topic_map(tmp_path / 'map.yaml')).bad
+    assert line.what == f'disk of {tempfile.gettempdir()}' and 'No space left' in line.found
+    assert 'TMPDIR' in line.next and 'killed' not in line.next
+
+
+def test_a_type_that_is_not_its_definition_is_named(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / 'bag', SHORT)
+    content = bag_metadata.read(bag)
+    for topic in content['topics_with_message_count']:
+        if topic['topic_metadata']['type'] == 'sensor_msgs/msg/CameraInfo':
+            topic['topic_metadata']['type_description_hash'] = f'RIHS01_{"1" * 64}'
+    bag_metadata.write(bag, content)
+    line, = check(bag, topic_map(tmp_path / 'map.yaml')).bad
+    assert 'sensor_msgs/msg/CameraInfo' in line.found and 'ros2 bag convert' in line.next
+    assert 'killed' not in line.next
+
+
+def test_a_definition_that_cannot_be_parsed_is_named(tmp_path: Path) -> None:
+    bag, kind = write_bag(tmp_path / 'bag', SQLITE), 'my_msgs/msg/Odd'
+    _add_topic(bag, kind, 'ros2msg', 'float32[] x 3 !!\n')
+    content = bag_metadata.read(bag)
+    content['topics_with_message_count'].append({'message_count': 1, 'topic_metadata': {
+        'name': '/odd', 'type': kind, 'serialization_format': 'cdr', 'offered_qos_profiles': [],
+        'type_description_hash': ''}})
+    bag_metadata.write(bag, content)
+    line, = check(bag, topic_map(tmp_path / 'map.yaml')).bad
+    assert kind in line.found and 'ros2 bag convert' in line.next and 'killed' not in line.next
+
+
+def test_a_folder_of_bags_is_no_bag(tmp_path: Path) -> None:
+    (tmp_path / 'bags').mkdir()
+    write_bag(tmp_path / 'bags' / 'a', SHORT)
+    line, = check(tmp_path / 'bags', topic_map(tmp_path / 'map.yaml')).bad
+    assert line.found == 'expected metadata.yaml in it; got none, but folders that have one'
+    assert f'{tmp_path / "bags"}/*' in line.next and 'killed' not in line.next
 
 
 def test_findings_say_what_was_expected(tmp_path: Path) -> None:
