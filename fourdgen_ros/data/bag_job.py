@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fourdgen_ros.core.errors import FourdgenError
 from fourdgen_ros.data.bags import open_bag, whole_bag
-from fourdgen_ros.data.convert import check_name, file_state, refusal
+from fourdgen_ros.data.convert import file_state, refusal
 from fourdgen_ros.data.findings import Finding
 from fourdgen_ros.data.mapping import load_map
 from fourdgen_ros.data.records import Examination, examine, pictures
@@ -44,11 +44,7 @@ class BagJob:
 
 
 def check(source: Path, map: Path) -> Examination:
-    """The report about a bag; one that cannot be read gives one bad line.
-
-    Raises InputError for a map that is wrong, and for a path that no report can name.
-    """
-    check_name(source)
+    """The report about a bag; one that cannot be read gives one bad line."""
     topics = load_map(map)
     try:
         with open_bag(source) as bag:

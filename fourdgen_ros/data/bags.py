@@ -46,7 +46,11 @@ class Bag:
 
         try:
             return self._reader.deserialize(raw, self.types[topic])
-        except (AnyReaderError, KeyError, ValueError, IndexError) as error:
+        except KeyError as error:
+            raise InputError(f'bag {self.path}, topic {topic}',
+                             expected=f'the definition of {self.types[topic]} in the bag',
+                             got='none', hint='Record where its package is installed.') from error
+        except (AnyReaderError, ValueError, IndexError) as error:
             raise InputError(f'bag {self.path}, topic {topic}', expected=self.types[topic],
                              got=f'{len(raw)} bytes that are none: {error}') from error
 

@@ -179,14 +179,13 @@ def test_notes_that_look_like_numbers_are_text(tmp_path: Path) -> None:
     assert (episode.task, episode.text) == ('12', '5')
 
 
-def test_a_path_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize('verb', [['check'], ['convert', '--out', 'set']], ids=['check', 'convert'])
+def test_a_path_that_is_not_utf_8_is_refused(tmp_path: Path, capsys, verb: list[str]) -> None:
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b'/caf\xe9'))
     write_bag(tmp_path / 'bag', SHORT).rename(odd)
-    map = topic_map(tmp_path / 'map.yaml')
-    for use in (lambda: check(odd, map), lambda: convert([BagJob(odd, map)], tmp_path / 'set')):
-        with pytest.raises(InputError, match=r'caf\\xe9.*UTF-8.*Rename') as caught:
-            use()
-        assert str(caught.value).encode()
+    assert cli.main(['data', *verb, str(odd), '--map', str(topic_map(tmp_path / 'map.yaml'))]) == 1
+    error = ''.join(capsys.readouterr().err.split())
+    assert 'caf\\xe9;expectedapathinUTF-8;gototherbytes.Renameit.' in error
 
 
 @pytest.mark.parametrize('name', ['demo #3', 'pick 50%25', 'wie? so'])
@@ -229,6 +228,15 @@ def test_a_definition_that_cannot_be_parsed_is_named(tmp_path: Path) -> None:
     bag_metadata.write(bag, content)
     line, = check(bag, topic_map(tmp_path / 'map.yaml')).bad
     assert kind in line.found and 'ros2 bag convert' in line.next and 'killed' not in line.next
+
+
+def test_a_mapped_topic_without_a_definition_is_named(tmp_path: Path) -> None:
+    bag, kind = write_bag(tmp_path / 'bag', SQLITE), 'sensor_msgs/msg/CameraInfo'
+    with sqlite3.connect(next(bag.glob('*.db3'))) as file:
+        file.execute('delete from message_definitions where topic_type = ?', (kind,))
+    file.close()
+    line, = check(bag, topic_map(tmp_path / 'map.yaml')).bad
+    assert line.found == f'expected the definition of {kind} in the bag; got none' and line.next
 
 
 def test_a_folder_of_bags_is_no_bag(tmp_path: Path) -> None:
