@@ -38,9 +38,12 @@ def run(args: argparse.Namespace) -> int:
     from rich.table import Table
 
     from fourdgen_ros.data.bag_job import check
+    from fourdgen_ros.data.convert import check_name
     from fourdgen_ros.data.mapping import load_map
 
     load_map(args.map)
+    for bag in args.bags:
+        check_name(bag)
     console, reports = Console(), []
     for bag in args.bags:
         with console.status(f'reading {escape(str(bag))}'):

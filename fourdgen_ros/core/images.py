@@ -67,8 +67,9 @@ def metres(depth: NDArray[np.uint16] | NDArray[np.float32]) -> NDArray[np.float3
     return out
 
 
-def camera_info_to_K(msg: Any, height: int, width: int, topic: str = '') -> NDArray[np.float64]:
-    """K (3, 3) of the camera whose image is (height, width).
+def camera_info_to_K(msg: Any, height: int, width: int, topic: str = '', *,
+                     rectified: bool = False) -> NDArray[np.float64]:
+    """K (3, 3) of the camera whose image is (height, width); that of P when it is `rectified`.
 
     Raises InputError when the info is for another size (K would be wrong) or K is not positive.
     """
@@ -76,8 +77,9 @@ def camera_info_to_K(msg: Any, height: int, width: int, topic: str = '') -> NDAr
         raise InputError(f'camera info {topic}', expected=f'the image size {width}x{height}',
                          got=f'{msg.width}x{msg.height}',
                          hint='Calibrate at this resolution, or publish a scaled camera info.')
-    K = np.array(msg.k, float).reshape(3, 3)
+    name, values = ('P', msg.p) if rectified else ('K', msg.k)
+    K = np.array(values, float).reshape(3, -1)[:, :3]
     if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0):
-        raise InputError(f'camera info {topic}', expected='K with positive focal lengths',
+        raise InputError(f'camera info {topic}', expected=f'{name} with positive focal lengths',
                          got=str(K.tolist()), hint='The camera is not calibrated.')
     return K

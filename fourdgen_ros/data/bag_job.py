@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fourdgen_ros.core.errors import FourdgenError
-from fourdgen_ros.data.bags import open_bag
+from fourdgen_ros.data.bags import open_bag, whole_bag
 from fourdgen_ros.data.convert import file_state, refusal
 from fourdgen_ros.data.findings import Finding
 from fourdgen_ros.data.mapping import load_map
@@ -29,7 +29,8 @@ class BagJob:
         urdf = load_map(self.map).urdf
         described = '' if urdf is None or not urdf.is_file() else hashlib.sha256(
             urdf.read_bytes()).hexdigest()
-        return f'{file_state(self.source)} {self.map.read_text(encoding="utf-8")} {described}'
+        text = self.map.read_text(encoding='utf-8')
+        return f'{file_state(whole_bag(self.source))} {text} {described}'
 
     def convert(self, folder: Path) -> list[Finding]:
         """See `Job`; raises InputError where the bag is damaged."""
@@ -37,7 +38,8 @@ class BagJob:
         with open_bag(self.source) as bag:
             report = examine(scan(bag, topics), topics)
             if report.records is not None:
-                stage(folder, report.records.episode, pictures(bag, topics, report.records))
+                stage(folder, report.records.episode, pictures(bag, topics, report.records),
+                      report.findings)
         return report.findings
 
 

@@ -108,7 +108,12 @@ def read(folder: Path) -> dict[str, Any]:
 
 def custom_data(folder: Path) -> dict[str, str]:
     """What the recorder noted about the bag."""
-    return {str(k): str(v) for k, v in (read(folder).get('custom_data') or {}).items()}
+    return as_texts(read(folder).get('custom_data'))
+
+
+def as_texts(noted: Mapping[Any, Any] | None) -> dict[str, str]:
+    """What YAML made of `custom_data` as texts again: rosbag2 writes them without quotes."""
+    return {str(k): str(v) for k, v in (noted or {}).items()}
 
 
 def set_custom_data(folder: Path, values: Mapping[str, str]) -> None:

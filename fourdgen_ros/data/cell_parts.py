@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fourdgen_ros.core import images
-from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.data.calibration import intrinsics
 from fourdgen_ros.data.episode import CameraModel
 from fourdgen_ros.data.findings import BAD, Finding, judged
 from fourdgen_ros.data.mapping import CameraTopics, TopicMap
@@ -18,6 +17,7 @@ from fourdgen_ros.data.scan import NS, Scan
 MOTION = 0.01  # m that the TCP must travel
 _GRIPPER_SLACK = 0.003  # m that the opening may leave its range
 _GRIPPER_MOVES = 0.002  # m
+_CANCELLED = 0.2  # of the travel of one finger: below, the mean of all does not tell it
 _COVERAGE = (0.05, 0.4)  # share of valid depth: below is bad, below is worth a look
 STATE_GAP = 0.25  # s between joint states, or transforms of a moving link
 
@@ -43,26 +43,13 @@ def camera_model(scan: Scan, topics: TopicMap, camera: CameraTopics,
                         bad=share < _COVERAGE[0], warning=share < _COVERAGE[1],
                         next='Look at exposure, distance and emitter of the camera. Pixels from 0 '
                              'to 6.55 m count: 16UC1 is in mm, 32FC1 is in metres (REP 118).'))
-    infos, K = scan.infos[camera.info], None
-    if len(infos) != 1:
-        found.append(Finding(camera.info, BAD, f'{len(infos)} different calibrations',
-                             'Exactly one is needed: record camera_info, do not change it.'))
-    else:
-        try:
-            K = images.camera_info_to_K(infos[0], height, width, camera.info)
-            distorted = bool(np.any(infos[0].d))
-            found.append(judged(
-                camera.info, f'fx {K[0, 0]:.1f}, fy {K[1, 1]:.1f}'
-                + (', distortion is not 0' if distorted else ''), warning=distorted,
-                next='If images are not rectified: K is used, distortion is not.'))
-        except InputError as error:
-            found.append(Finding(camera.info, BAD, error.problem, error.hint))
-    return CameraModel(camera.name, height, width, depth.unit), K
+    return CameraModel(camera.name, height, width, depth.unit), intrinsics(
+        scan, topics, camera, found)
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """(stamps, positions (n, J)) of the arm's and of the finger joints."""
+    """(ascending stamps, positions (n, J)) of the arm's and of the finger joints."""
 
     arm: tuple[NDArray[np.int64], NDArray[np.float64]]
     gripper: tuple[NDArray[np.int64], NDArray[np.float64]]
@@ -70,7 +57,8 @@ class State:
 
 def joint_rows(scan: Scan, topic: str,
                names: tuple[str, ...]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Stamps (n,) in ns and positions (n, J) of the messages that have all of the joints."""
+    """Stamps (n,) in ns and positions (n, J) of the messages that have all of the joints, in the
+    order of the bag."""
     rows = [(stamp, [p[n] for n in names]) for stamp, p in zip(
         scan.joint_stamps[topic], scan.joint_positions[topic], strict=True)
         if all(n in p for n in names)]
@@ -84,15 +72,44 @@ def state_series(scan: Scan, topics: TopicMap, found: list[Finding]) -> State | 
                          (topics.gripper.topic, topics.gripper.joints)):
         stamps, positions = joint_rows(scan, topic, names)
         if not len(stamps):
-            seen = sorted({n for p in scan.joint_positions[topic] for n in p})
-            found.append(Finding(topic, BAD, f'no message with all of {", ".join(names)}; it has '
-                                 f'{", ".join(seen)}', f'Correct the joints in {topics.path}.'))
+            seen = ', '.join(sorted({n for p in scan.joint_positions[topic] for n in p}))
+            found.append(Finding(
+                topic, BAD, f'no message with all of {", ".join(names)}; '
+                + (f'it has {seen}' if seen else 'no joint has a name and a position'),
+                f'Correct the joints in {topics.path}.' if seen else
+                'Does its publisher fill name and position?'))
             return None
+        if (odd := np.argwhere(~np.isfinite(positions))).size:
+            message, joint = odd[0]
+            found.append(Finding(
+                topic, BAD, f'{names[joint]} is {positions[message, joint]} '
+                f'{(stamps[message] - stamps[0]) / NS:.1f} s after the first message',
+                'Look at the driver of this joint, and record again.'))
+            return None
+        order = np.argsort(stamps, kind='stable')  # of two publishers, say
+        stamps, positions = stamps[order], positions[order]
         gap = float(np.diff(stamps).max(initial=0)) / NS
         found.append(judged(topic, f'{len(stamps)} of {", ".join(names)}, longest gap {gap:.3f} s',
                             bad=gap > STATE_GAP, next='Joint states are missing.'))
         series.append((stamps, positions))
+    if cancelled := _cancelled(topics, series[1][1]):
+        found.append(cancelled)
+        return None
     return State(*series)
+
+
+def _cancelled(topics: TopicMap, positions: NDArray[np.float64]) -> Finding | None:
+    """A bad line where fingers, at positions (n, J), move in opposite directions: the opening is
+    told by their mean."""
+    gripper, travel = topics.gripper, np.ptp(positions, axis=0)
+    most, mean = int(travel.argmax()), float(np.ptp(positions.mean(axis=1)))
+    opened = abs(gripper.opening_at(travel[most]) - gripper.opening_at(np.zeros(())))
+    if opened < _GRIPPER_MOVES or mean > _CANCELLED * travel[most]:
+        return None
+    return Finding(gripper.topic, BAD,
+                   f'{gripper.joints[most]} moves by {travel[most]:.4f}, the mean of '
+                   f'gripper.joints by {mean:.4f}',
+                   f'Do they move in opposite directions? Name one of them in {topics.path}.')
 
 
 def motion_findings(tcp: NDArray[np.float64], opening: NDArray[np.float64],

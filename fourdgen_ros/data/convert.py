@@ -25,10 +25,10 @@ from typing import Protocol
 from fourdgen_ros.core.errors import FourdgenError, InputError
 from fourdgen_ros.data.assembly import assemble
 from fourdgen_ros.data.disk import room_for
-from fourdgen_ros.data.findings import BAD, Finding
+from fourdgen_ros.data.findings import BAD, WARNING, Finding
 from fourdgen_ros.data.staging import SUMMARY, Staged, read_staged
 
-FORMAT = 3  # of staged episodes: a higher one ignores what older versions left
+FORMAT = 4  # of staged episodes: a higher one ignores what older versions left
 _THREADS = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS')
 _NEEDED = 0.75  # of the size of the recordings, free before anything is written
 
@@ -58,8 +58,13 @@ class Outcome:
     @property
     def reason(self) -> str:
         """Why it was left out."""
-        return '; '.join(f'{f.what}: {f.found}. {f.next}'.strip()
-                         for f in self.findings if f.verdict == BAD)
+        return '; '.join(str(f) for f in self.findings if f.verdict == BAD)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is worth a look in one that was kept."""
+        return [str(f) for f in self.findings
+                if self.episode is not None and f.verdict == WARNING]
 
 
 def convert(jobs: Sequence[Job], out: Path, workers: int = 1,
@@ -67,12 +72,14 @@ def convert(jobs: Sequence[Job], out: Path, workers: int = 1,
     """Write data set `out` from all recordings that are fit for it, in their order.
 
     `done` is called as each recording is through. Raises InputError when `out` exists, another
-    process converts to it, recordings overlap in time, none is fit, or the disk is full; episodes
-    that are done are kept for the next call.
+    process converts to it, recordings overlap in time, none is fit, a path is not UTF-8, or the
+    disk is full; episodes that are done are kept for the next call.
     """
     if out.exists():
         raise InputError(f'data set {out}', expected='a folder that does not exist',
                          got='one that does', hint='Name another: what is there is not touched.')
+    for job in jobs:
+        check_name(job.source)
     sources = [job.source.resolve() for job in jobs]
     if twice := [str(s) for s in dict.fromkeys(sources) if sources.count(s) > 1]:
         raise InputError('recordings', expected='each once', got=f'{", ".join(twice)} twice')
@@ -116,16 +123,16 @@ def _stage_all(jobs: Sequence[Job], part: Path, workers: int,
 
 def _one(job: Job, part: Path) -> Outcome:
     """One recording: staged before, staged now, or left out with a reason."""
-    key = hashlib.sha256(f'{FORMAT} {job.fingerprint()}'.encode()).hexdigest()[:16]
-    folder = part / key
-    if (folder / SUMMARY).is_file():
-        return Outcome(job.source, [], read_staged(folder))
     try:
-        findings = job.convert(folder)
+        key = hashlib.sha256(f'{FORMAT} {job.fingerprint()}'.encode()).hexdigest()[:16]
+        folder = part / key
+        findings = [] if (folder / SUMMARY).is_file() else job.convert(folder)
     except FourdgenError as error:
-        findings = [refusal(error)]
-    staged = read_staged(folder) if (folder / SUMMARY).is_file() else None
-    return Outcome(job.source, findings, staged)
+        return Outcome(job.source, [refusal(error)], None)
+    if not (folder / SUMMARY).is_file():
+        return Outcome(job.source, findings, None)
+    staged = read_staged(folder)
+    return Outcome(job.source, staged.findings, staged)
 
 
 def refusal(error: FourdgenError) -> Finding:
@@ -151,6 +158,17 @@ def _check_space(jobs: Sequence[Job], out: Path) -> None:
     if free < _NEEDED * size:
         raise InputError(f'disk of {out}', expected=f'{_NEEDED * size / 1e9:.1f} GB free',
                          got=f'{free / 1e9:.1f} GB', hint='Make room, or write elsewhere.')
+
+
+def check_name(source: Path) -> None:
+    """Raises InputError for a path that is not UTF-8: no report and no data set could name it."""
+    name = os.fsencode(source)
+    try:
+        name.decode()
+    except UnicodeDecodeError as error:
+        printable = name.decode(errors='backslashreplace')
+        raise InputError(f'recording {printable}', expected='a path in UTF-8', got='other bytes',
+                         hint='Rename it.') from error
 
 
 def files(source: Path) -> list[Path]:

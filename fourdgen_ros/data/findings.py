@@ -17,6 +17,9 @@ class Finding:
     found: str
     next: str = ''
 
+    def __str__(self) -> str:
+        return f'{self.what}: {self.found}' + (f' -> {self.next}' if self.next else '')
+
 
 def judged(what: str, found: str, *, bad: bool = False, warning: bool = False,
            next: str = '') -> Finding:

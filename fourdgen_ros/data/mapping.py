@@ -22,19 +22,21 @@ _KEYS = {
          'max_age', 'max_skew'),
     'tcp': ('frame', 'urdf'), 'joints': ('topic', 'names'),
     'gripper': ('topic', 'joints', 'positions', 'opening')}
-_CAMERA_KEYS = ('color', 'depth', 'info', 'T_base_camera')
+_CAMERA_KEYS = ('color', 'depth', 'info', 'rectified', 'T_base_camera')
 _POSE_KEYS = ('translation', 'rotation_xyzw')
 EXAMPLE = 'Compare it with config/data/realsense_franka.yaml.'
 
 
 @dataclass(frozen=True, eq=False)
 class CameraTopics:
-    """Topics of one camera; T_base_camera (4, 4) overrides TF where it is given."""
+    """Topics of one camera; T_base_camera (4, 4) overrides TF where it is given. Images that are
+    `rectified` have the P of their camera info, others its K."""
 
     name: str
     color: str
     depth: str
     info: str
+    rectified: bool = False
     T_base_camera: NDArray[np.float64] | None = None
 
 
@@ -161,7 +163,11 @@ def _camera(name: str, spec: dict[str, Any], path: Path) -> CameraTopics:
         T = se3.make(se3.matrix_from_quaternion(np.array(pose['rotation_xyzw'], float)),
                      np.array(pose['translation'], float))
     color, depth, info = (_text(spec, key, f'{where}.') for key in ('color', 'depth', 'info'))
-    return CameraTopics(checked_name(name, f'topic map {path}, camera'), color, depth, info, T)
+    rectified = spec.get('rectified', False)
+    if not isinstance(rectified, bool):
+        raise ValueError(f'{where}.rectified is {rectified!r}, expected true or false')
+    return CameraTopics(checked_name(name, f'topic map {path}, camera'), color, depth, info,
+                        rectified, T)
 
 
 def _text(spec: dict[str, Any], key: str, where: str = '', *, empty: bool = False) -> str:

@@ -76,13 +76,15 @@ def visible(rendered: NDArray[np.float32], measured: NDArray[np.float32],
 
 def _seen(vertices: Array, K: Array, height: int,
           width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows and columns of the pixels in the box around the projected vertices."""
+    """Rows and columns of the pixels in the box around the projected vertices; none beside the
+    image."""
     if (vertices[:, 2] < _NEAR).all():
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    low, high = (0, 0), (width - 1, height - 1)
+    low, high = [0, 0], [width - 1, height - 1]
     if (vertices[:, 2] >= _NEAR).all():
         u, v, _ = project(vertices, K)
-        low = max(0, int(np.floor(u.min()))), max(0, int(np.floor(v.min())))
-        high = min(width - 1, int(np.ceil(u.max()))), min(height - 1, int(np.ceil(v.max())))
+        sides = (u, width), (v, height)  # a box beside the image is empty, not turned around
+        low = [int(np.clip(np.floor(at.min()), 0, size)) for at, size in sides]
+        high = [int(np.clip(np.ceil(at.max()), -1, size - 1)) for at, size in sides]
     rows, cols = np.mgrid[low[1]:high[1] + 1, low[0]:high[0] + 1]
     return rows.ravel(), cols.ravel()

@@ -13,6 +13,7 @@ from fourdgen_ros.core.errors import FourdgenError, InputError
 from fourdgen_ros.core.transforms import TransformError
 from fourdgen_ros.data import kinematics, resample
 from fourdgen_ros.data.bags import Bag
+from fourdgen_ros.data.calibration import view_finding
 from fourdgen_ros.data.cell_parts import (
     STATE_GAP,
     State,
@@ -26,10 +27,11 @@ from fourdgen_ros.data.findings import BAD, Finding, judged
 from fourdgen_ros.data.mapping import TopicMap
 from fourdgen_ros.data.scan import NS, Scan, decode_image, image_topics
 from fourdgen_ros.data.streams import (
-    clock_findings,
     coverage_findings,
     image_findings,
     offset_findings,
+    order_findings,
+    silence,
     transform_clock_findings,
     transform_findings,
 )
@@ -100,14 +102,13 @@ def pictures(bag: Bag, topics: TopicMap, records: Records) -> Iterator[Picture]:
 
 
 def _joint_findings(scan: Scan, topics: TopicMap) -> list[Finding]:
-    found = [Finding(topic, BAD, 'no messages', f'Correct {topics.path}.')
+    found = [silence(topic, scan, f'Correct {topics.path}.')
              for topic, stamps in scan.joint_stamps.items() if not stamps]
-    # Two publishers may share a topic: only the stamps of one follow each other.
+    # Two publishers may share a topic: their stamps follow each other but for a little.
     for topic, names in ((topics.joint_topic, topics.joint_names),
                          (topics.gripper.topic, topics.gripper.joints)):
         stamps, _ = joint_rows(scan, topic, names)
-        found += [f for f in clock_findings(topic, stamps, stamps)
-                  if 'go back' in f.found and f not in found]
+        found += [f for f in order_findings(topic, stamps) if f not in found]
     return found
 
 
@@ -220,7 +221,7 @@ def _episode(scan: Scan, topics: TopicMap,
         found.append(Finding('TCP', BAD, error.problem, error.hint))
         return None
     poses = []
-    for camera, stamps in zip(topics.cameras, taken.T, strict=True):
+    for camera, (model, K), stamps in zip(topics.cameras, cameras, taken.T, strict=True):
         frame = scan.images[camera.color].frames[0][1]
         try:
             poses.append(_path(scan, topics.base_frame, frame, stamps)
@@ -233,6 +234,7 @@ def _episode(scan: Scan, topics: TopicMap,
         moved = float(np.abs(poses[-1] - poses[-1][0]).max())
         found.append(judged(f'pose of {camera.name}', 'moves' if moved > 1e-6 else
                             f'at {np.round(poses[-1][0][:3, 3], 3).tolist()} m'))
+        found.append(view_finding(model, K, poses[-1], tcp))
     found += motion_findings(tcp, opening, topics)
     if any(f.verdict == BAD for f in found):
         return None

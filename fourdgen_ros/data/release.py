@@ -96,7 +96,7 @@ class ReleaseJob:
             findings = [judged(f'{settings.arm} arm', f'travels {length:.3f} m',
                                bad=length < MOTION, next='Choose the other arm in the settings.')]
             if findings[0].verdict == 'ok':
-                stage(folder, episode, pictures(files, settings, episode))
+                stage(folder, episode, pictures(files, settings, episode), findings)
         return findings
 
 

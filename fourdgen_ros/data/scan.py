@@ -15,13 +15,13 @@ from fourdgen_ros.core.transforms import TransformTree
 from fourdgen_ros.data import compressed
 from fourdgen_ros.data.bags import Bag
 from fourdgen_ros.data.mapping import TopicMap
+from fourdgen_ros.data.static_links import Link, StaticLinks
 
 NS = 10**9
 HISTORY = 1e6  # s of TF to keep: all of a bag
 _FARTHEST = 6.55  # m that training holds: uint16 of 0.1 mm
 _SAMPLES_EVERY = 2.0  # s between depth images that are looked at
-_IMAGE = 'sensor_msgs/msg/Image'
-_COMPRESSED = 'sensor_msgs/msg/CompressedImage'
+IMAGES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 _TF = ('/tf', '/tf_static')
 
 
@@ -73,6 +73,7 @@ class Scan:
     name: str
     notes: dict[str, str]
     types: dict[str, str]
+    counts: dict[str, int]  # messages by topic, as the metadata says
     images: dict[str, ImageTopic]
     infos: dict[str, list[Any]]
     tree: TransformTree
@@ -81,6 +82,7 @@ class Scan:
     joint_positions: dict[str, list[dict[str, float]]]
     tf_received: dict[str, list[int]] = field(default_factory=dict)  # on /tf, by child frame
     tf_stamps: dict[str, list[int]] = field(default_factory=dict)
+    static: StaticLinks = field(default_factory=StaticLinks)
     tf_ignored: dict[str, int] = field(default_factory=dict)  # 'parent -> child': how many
     span: tuple[int, int] | None = None  # ns of reception of the first and last message
 
@@ -112,7 +114,7 @@ def scan(bag: Bag, topics: TopicMap) -> Scan:
     kinds = image_topics(topics)
     joints = {topics.joint_topic, topics.gripper.topic}
     infos = {c.info for c in topics.cameras}
-    expected = {**dict.fromkeys(kinds, (_IMAGE, _COMPRESSED)),
+    expected = {**dict.fromkeys(kinds, IMAGES),
                 **dict.fromkeys(joints, ('sensor_msgs/msg/JointState',)),
                 **dict.fromkeys(infos, ('sensor_msgs/msg/CameraInfo',)),
                 **dict.fromkeys(_TF, ('tf2_msgs/msg/TFMessage',))}
@@ -121,9 +123,9 @@ def scan(bag: Bag, topics: TopicMap) -> Scan:
             raise InputError(f'bag {bag.path}, topic {topic}', expected=' or '.join(types),
                              got=bag.types[topic], hint=f'Correct it in {topics.path}.')
     out = Scan(
-        str(bag.path), bag.notes, bag.types, {t: ImageTopic(t, d) for t, d in kinds.items()},
-        {t: [] for t in infos}, TransformTree(HISTORY),
-        *({t: [] for t in joints} for _ in range(3)))
+        str(bag.path), bag.notes, bag.types, bag.counts,
+        {t: ImageTopic(t, d) for t, d in kinds.items()}, {t: [] for t in infos},
+        TransformTree(HISTORY), *({t: [] for t in joints} for _ in range(3)))
     for topic, received, raw in bag.messages(expected):
         message = bag.decode(topic, raw)
         out.span = (received if out.span is None else out.span[0], received)
@@ -142,14 +144,23 @@ def scan(bag: Bag, topics: TopicMap) -> Scan:
         except (InputError, ValueError) as error:
             raise InputError(f'bag {bag.path}, topic {topic}, message received at {received} ns',
                              got=str(error)) from error
+    for child, link in out.static.repeated():
+        out.tree.set(link.parent, child, link.pose, 0, static=True)
     return out
 
 
 def _add_info(infos: list[Any], message: Any) -> None:
     """Keep an info that differs from the one before."""
-    if not infos or (infos[-1].height, infos[-1].width) != (message.height, message.width) or (
-            list(infos[-1].k) != list(message.k)):
+    if not infos or _calibration(infos[-1]) != _calibration(message):
         infos.append(message)
+
+
+def _calibration(info: Any) -> tuple:
+    """What of a camera info tells where a pixel looks, but for the distortion, which is not
+    used."""
+    roi = info.roi
+    return (info.height, info.width, list(info.k), list(info.p), info.binning_x, info.binning_y,
+            roi.x_offset, roi.y_offset, roi.height, roi.width)
 
 
 def _add_transforms(out: Scan, message: Any, received: int, *, static: bool) -> None:
@@ -165,6 +176,7 @@ def _add_transforms(out: Scan, message: Any, received: int, *, static: bool) -> 
             link = f'{parent} -> {child}'
             out.tf_ignored[link] = out.tf_ignored.get(link, 0) + 1
             continue
+        (out.static.add if static else out.static.compare)(child, Link(parent, T))
         if not static:
             out.tf_received.setdefault(child, []).append(received)
             out.tf_stamps.setdefault(child, []).append(stamp_ns(t.header))

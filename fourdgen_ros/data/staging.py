@@ -6,9 +6,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError, MissingDependencyError, how_to_install
 from fourdgen_ros.data import layout, statistics
 from fourdgen_ros.data.episode import COLOUR, DEPTH, GRIPPER, Episode, Picture
+from fourdgen_ros.data.findings import Finding
 from fourdgen_ros.data.pictures import VideoWriter, depth_bytes, mask_bytes
 
 RECORDS, SUMMARY = 'records.parquet', 'episode.json'
@@ -29,7 +30,8 @@ _GROUP_BYTES = 2**28  # of depth images in memory before they are written
 
 @dataclass(frozen=True)
 class Staged:
-    """What `episode.json` of a staged episode says; `stats` by feature."""
+    """What `episode.json` of a staged episode says; `stats` by feature, `findings` of its
+    source."""
 
     folder: Path
     length: int
@@ -42,6 +44,7 @@ class Staged:
     start: int
     end: int
     stats: dict[str, statistics.Stats]
+    findings: list[Finding]
 
 
 def pyarrow() -> Any:
@@ -82,10 +85,12 @@ def columns(episode: Episode) -> dict[str, NDArray]:
     return out
 
 
-def stage(folder: Path, episode: Episode, pictures: Iterable[Picture]) -> Staged:
+def stage(folder: Path, episode: Episode, pictures: Iterable[Picture],
+          findings: Sequence[Finding]) -> Staged:
     """Write an episode into `folder`, which is there as a whole or not at all.
 
-    Raises InputError when a picture is missing; what fails leaves nothing behind.
+    `findings` is the report about its source. Raises InputError when a picture is missing; what
+    fails leaves nothing behind.
     """
     part = folder.with_name(f'.{folder.name}.{os.getpid()}')
     shutil.rmtree(part, ignore_errors=True)
@@ -98,7 +103,7 @@ def stage(folder: Path, episode: Episode, pictures: Iterable[Picture]) -> Staged
             'length': len(episode), 'features': layout.features(episode), 'fps': episode.fps,
             'source': episode.source, 'task': episode.task, 'text': episode.text,
             'outcome': episode.outcome, 'start': int(episode.stamps.min()),
-            'end': int(episode.stamps.max()),
+            'end': int(episode.stamps.max()), 'findings': [asdict(f) for f in findings],
             'stats': {f: {k: v.tolist() for k, v in s.items()} for f, s in stats.items()}}
         (part / SUMMARY).write_text(json.dumps(summary, ensure_ascii=False), encoding='utf-8')
         os.replace(part, folder)
@@ -113,6 +118,7 @@ def read_staged(folder: Path) -> Staged:
     summary = json.loads((folder / SUMMARY).read_text(encoding='utf-8'))
     summary['stats'] = {f: {k: np.array(v) for k, v in s.items()}
                         for f, s in summary['stats'].items()}
+    summary['findings'] = [Finding(**f) for f in summary['findings']]
     return Staged(folder=folder, **summary)
 
 

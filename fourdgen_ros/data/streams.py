@@ -12,26 +12,27 @@ from numpy.typing import NDArray
 from fourdgen_ros.data.findings import BAD, WARNING, Finding, judged
 from fourdgen_ros.data.mapping import TopicMap
 from fourdgen_ros.data.resample import interval
-from fourdgen_ros.data.scan import NS, ImageTopic, Scan
+from fourdgen_ros.data.scan import IMAGES, NS, ImageTopic, Scan
 
 CLOCK_JUMP = 0.5  # s between the clock of the stamps and that of the recorder, or of two streams
+_CLOCK_OFFSET = 0.1  # s between two streams by their least delays: worth a look
 _UNHEARD = (0.3, 1.0)  # s of the images without the robot: above is a warning, above is bad
 _ENDS_EARLY = 1.0  # s before the bag
 _SLOW = 0.95  # of the rate that is asked for
-_OUT_OF_ORDER = 0.1  # s by which a transform may come after one that is newer
+_OUT_OF_ORDER = 0.1  # s by which a transform or joint state may come after one that is newer
 _CUT = 'Cut the bag there; do clocks synchronise, or was simulated time reset?'
 
 
 def image_findings(stream: ImageTopic, scan: Scan, topics: TopicMap) -> list[Finding]:
     """Lines about one colour or depth topic."""
     what = stream.topic
-    others = sorted(t for t, kind in scan.types.items()
-                    if kind == scan.types.get(what, 'sensor_msgs/msg/Image')
-                    and t not in scan.images)
+    own = scan.types.get(what, IMAGES[0])
+    others = sorted(t for t, kind in scan.types.items() if t not in scan.images and (
+        kind == own or (kind in IMAGES and _same_pictures(t, what))))
     renamed = f'Correct {topics.path}.' + (f' The bag also has {", ".join(others)}.'
                                            if others else '')
     if not stream.stamps:
-        return [Finding(what, BAD, 'no messages', renamed)]
+        return [silence(what, scan, renamed)]
     found = clock_findings(what, np.array(stream.stamps), np.array(stream.received))
     stamps = np.array(stream.stamps)
     found.append(_rate(what, stamps, topics))
@@ -45,6 +46,20 @@ def image_findings(stream: ImageTopic, scan: Scan, topics: TopicMap) -> list[Fin
         found.append(Finding(what, BAD, f'ends {early:.1f} s before the bag',
                              f'Renamed midway, or did the camera fail? {renamed}'))
     return found
+
+
+def _same_pictures(a: str, b: str) -> bool:
+    """Whether one topic is what image_transport made of the other."""
+    return a.startswith(f'{b}/') or b.startswith(f'{a}/')
+
+
+def silence(topic: str, scan: Scan, next: str) -> Finding:
+    """The bad line about a topic of which no message was read."""
+    counted = scan.counts.get(topic, 0)
+    if not counted:
+        return Finding(topic, BAD, 'no messages', next)
+    return Finding(topic, BAD, f'none of the {counted} messages of metadata.yaml can be read',
+                   'It does not fit the files: try `ros2 bag reindex` on the folder.')
 
 
 def _rate(what: str, stamps: NDArray[np.int64], topics: TopicMap) -> Finding:
@@ -92,30 +107,41 @@ def clock_findings(what: str, stamps: NDArray[np.int64],
 
 
 def offset_findings(scan: Scan, topics: TopicMap) -> list[Finding]:
-    """Bad lines about streams whose stamps nobody set, or follow another clock than the others."""
+    """Lines about streams whose stamps nobody set, or follow another clock than the others.
+
+    By their medians, clocks are surely apart, and the stream is bad. Images are received late,
+    but some less than others: smaller offsets are told by the least delays, as a warning.
+    """
     streams = {t: (s.stamps, s.received) for t, s in scan.images.items()}
     streams |= {t: (s, scan.joint_received[t]) for t, s in scan.joint_stamps.items()}
     if topics.urdf is None:
         streams['/tf'] = ([*chain(*scan.tf_stamps.values())], [*chain(*scan.tf_received.values())])
-    found, ahead = [], {}
+    found, ahead = [], {}  # of the time of reception, ns
     for topic, (stamps, received) in streams.items():
         if stamps and not any(stamps):
             found.append(Finding(topic, BAD, 'all stamps are 0',
                                  'Let its publisher set header.stamp, and record again.'))
         elif stamps:
-            ahead[topic] = float(np.median(np.array(stamps) - np.array(received)))
+            ahead[topic] = np.array(stamps) - np.array(received)
     if ahead:
-        usual = np.median(list(ahead.values()))
-        odd = max(ahead, key=lambda topic: abs(ahead[topic] - usual))
-        other = max(ahead, key=lambda topic: abs(ahead[topic] - ahead[odd]))
-        apart = ahead[odd] - ahead[other]
-        if abs(apart) > CLOCK_JUMP * NS:
-            found.append(Finding(
-                odd, BAD, f'stamps are {abs(apart) * 1e-6:.0f} ms '
-                          f'{"ahead of" if apart > 0 else "behind"} those of {other}, by the time '
-                          'of reception', 'Let the clocks of the machines synchronise (chrony, '
-                                          'PTP), and record again.'))
+        usual = {topic: float(np.median(ns)) for topic, ns in ahead.items()}
+        least = {topic: float(ns.max()) for topic, ns in ahead.items()}
+        found += _apart(usual, CLOCK_JUMP, BAD) or _apart(least, _CLOCK_OFFSET, WARNING)
     return found
+
+
+def _apart(ahead: dict[str, float], limit: float, verdict: str) -> list[Finding]:
+    """A line about the stream whose clock, ns ahead of reception, is over `limit` s from others."""
+    usual = np.median(list(ahead.values()))
+    odd = max(ahead, key=lambda topic: abs(ahead[topic] - usual))
+    other = max(ahead, key=lambda topic: abs(ahead[topic] - ahead[odd]))
+    apart = ahead[odd] - ahead[other]
+    if abs(apart) <= limit * NS:
+        return []
+    return [Finding(odd, verdict, f'stamps are {abs(apart) * 1e-6:.0f} ms '
+                    f'{"ahead of" if apart > 0 else "behind"} those of {other}, by the time of '
+                    'reception', 'Let the clocks of the machines synchronise (chrony, PTP), and '
+                                 'record again.')]
 
 
 def coverage_findings(robot: dict[str, NDArray[np.int64]],
@@ -142,12 +168,18 @@ def coverage_findings(robot: dict[str, NDArray[np.int64]],
 
 
 def transform_findings(scan: Scan) -> list[Finding]:
-    """A warning about transforms that are none: not a number, no rotation, a frame in itself."""
-    if not scan.tf_ignored:
-        return []
-    links = ', '.join(f'{count} x {link}' for link, count in scan.tf_ignored.items())
-    return [Finding('TF', WARNING, f'ignored, as not rigid or of a frame to itself: {links}',
-                    'Correct the node that publishes them.')]
+    """Bad lines about static links that change, and a warning about transforms that are none: not a
+    number, no rotation, a frame in itself."""
+    found = [Finding(f'/tf_static of {child}', BAD, f'changes: first {first}; later {later}',
+                     'Which of the two is true? Let one node publish it, once, and record again; '
+                     'or cut the bag there.')
+             for child, (first, later) in scan.static.changes.items()]
+    if scan.tf_ignored:
+        links = ', '.join(f'{count} x {link}' for link, count in scan.tf_ignored.items())
+        found.append(Finding('TF', WARNING,
+                             f'ignored, as not rigid or of a frame to itself: {links}',
+                             'Correct the node that publishes them.'))
+    return found
 
 
 def transform_clock_findings(scan: Scan, frames: Iterable[str]) -> list[Finding]:
@@ -157,15 +189,20 @@ def transform_clock_findings(scan: Scan, frames: Iterable[str]) -> list[Finding]
     for frame in frames:
         what = f'/tf of {frame}'
         stamps, received = (np.array(of[frame]) for of in (scan.tf_stamps, scan.tf_received))
-        back = (np.maximum.accumulate(stamps) - stamps) / NS
-        if back.max() > _OUT_OF_ORDER:
-            at = int(np.argmax(back > _OUT_OF_ORDER))
-            found.append(Finding(what, BAD, f'clock jump: stamps go back by {back[at]:.3f} s at '
-                                            f'message {at}', _CUT))
-        else:  # publishers do repeat themselves
-            found += [f for f in clock_findings(what, np.sort(stamps), received)
-                      if 'repeated' not in f.found]
+        found += order_findings(what, stamps) or [
+            f for f in clock_findings(what, np.sort(stamps), received)
+            if 'repeated' not in f.found]  # publishers do repeat themselves
     return found
+
+
+def order_findings(what: str, stamps: NDArray[np.int64]) -> list[Finding]:
+    """A bad line about stamps (n,) that go back further than those of several publishers may."""
+    back = (np.maximum.accumulate(stamps) - stamps) / NS
+    if back.max(initial=0.0) <= _OUT_OF_ORDER:
+        return []
+    at = int(np.argmax(back > _OUT_OF_ORDER))
+    return [Finding(what, BAD, f'clock jump: stamps go back by {back[at]:.3f} s at message {at}',
+                    _CUT)]
 
 
 def _seconds(stream: ImageTopic, ordinal: int) -> float:

@@ -13,6 +13,7 @@ import yaml
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.data import bag_metadata
 from fourdgen_ros.data.bag_job import check
 from fourdgen_ros.data.bags import open_bag
 from fourdgen_ros.data.episode import COLOUR, DEPTH
@@ -34,17 +35,18 @@ from .data_bags import (
     topic_map,
     write_bag,
 )
-
-SHORT = Recording(seconds=0.6)
-LEFT = '/cam_left/color/image_raw'
-LEFT_DEPTH = '/cam_left/aligned_depth_to_color/image_raw'
-
-
-def problems(tmp_path: Path, what: Recording, **changes) -> list[str]:
-    """Bad lines of the report about a bag."""
-    bag = write_bag(tmp_path / 'bag', what)
-    report = check(bag, topic_map(tmp_path / 'map.yaml', compressed=what.compressed, **changes))
-    return [f'{f.what}: {f.found} -> {f.next}' for f in report.bad]
+from .data_checks import (
+    LEFT,
+    LEFT_DEPTH,
+    LEFT_INFO,
+    SHORT,
+    edited,
+    heard,
+    late_by,
+    problems,
+    shifted,
+    warnings,
+)
 
 
 @pytest.mark.parametrize('what', [
@@ -128,16 +130,6 @@ def test_an_outcome_that_nobody_told_is_a_warning(tmp_path: Path) -> None:
     assert [f.verdict for f in report.findings if f.what == 'outcome'] == ['warning']
 
 
-def shifted(topic: str, first: int, last: int, ns: int, *, received: bool):
-    """An edit that moves the stamps of some messages of a topic, with or without reception."""
-    def edit(name: str, index: int, stamp: int, message) -> list:
-        if name == topic and first <= index < last:
-            sec, nanosec = divmod(stamp + ns, NS)
-            message.header.stamp.sec, message.header.stamp.nanosec = sec, nanosec
-        return [(name, stamp + 3_000_000 + (ns if received and name == topic else 0), message)]
-    return edit
-
-
 @pytest.mark.parametrize(('edit', 'expected'), [
     (shifted(LEFT, 8, 99, -2 * NS, received=False), f'{LEFT}: clock jump: stamps go back by'),
     (shifted(LEFT, 8, 99, 3 * NS, received=False),
@@ -164,6 +156,33 @@ def test_a_camera_that_is_renamed_midway_is_named(tmp_path: Path) -> None:
     text = '\n'.join(problems(tmp_path, Recording(edit=renamed)))
     assert f'{LEFT}: ends 1.' in text and 'Renamed midway' in text
     assert '/cam_front/color/image_raw' in text
+
+
+def test_images_that_were_recorded_compressed_are_offered(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / 'bag', SHORT.but(compressed=True))
+    lines = [str(f) for f in check(bag, topic_map(tmp_path / 'map.yaml')).bad]
+    assert any(line.startswith(f'{LEFT}: no messages') and f'The bag also has {LEFT}/compressed.'
+               in line for line in lines), lines
+    assert any(line.startswith(f'{LEFT_DEPTH}: ') and f'{LEFT_DEPTH}/compressedDepth.' in line
+               for line in lines), lines
+
+
+def test_messages_that_are_counted_but_not_found_are_told(tmp_path: Path) -> None:
+    """rosbags takes a topic for another when its QoS is not that of metadata.yaml."""
+    bag = write_bag(tmp_path / 'bag', SHORT.but(storage=StoragePlugin.SQLITE3))
+    content = bag_metadata.read(bag)
+    for topic in content['topics_with_message_count']:
+        topic['topic_metadata']['offered_qos_profiles'] = [{
+            'history': 'keep_last', 'depth': 1, 'reliability': 'reliable',
+            'durability': 'volatile', 'deadline': {'sec': 0, 'nsec': 0},
+            'lifespan': {'sec': 0, 'nsec': 0}, 'liveliness': 'automatic',
+            'liveliness_lease_duration': {'sec': 0, 'nsec': 0},
+            'avoid_ros_namespace_conventions': False}]
+    bag_metadata.write(bag, content)
+    lines = [str(f) for f in check(bag, topic_map(tmp_path / 'map.yaml')).bad]
+    for topic, count in ((LEFT, 7), ('/joint_states', 55)):
+        assert any(line.startswith(f'{topic}: none of the {count} messages of metadata.yaml can be '
+                                   'read') and 'ros2 bag reindex' in line for line in lines), lines
 
 
 def test_a_frame_that_changes_midway_is_named(tmp_path: Path) -> None:
@@ -270,41 +289,6 @@ def test_the_example_of_the_package_is_a_map() -> None:
 
     topics = load_map(share_directory() / 'config' / 'data' / 'realsense_franka.yaml')
     assert [c.name for c in topics.cameras] == ['cam_left', 'cam_right'] and topics.fps == 10
-
-
-def edited(topics: set[str], change) -> object:
-    """An edit that calls change(seconds, message) for every message of the topics."""
-    def edit(name: str, index: int, stamp: int, message) -> list:
-        if name in topics:
-            change((stamp - START) / NS, message)
-        return [(name, stamp + 3_000_000, message)]
-    return edit
-
-
-def heard(topic: str, while_true) -> object:
-    """An edit that keeps the messages of a topic for which while_true(seconds)."""
-    def edit(name: str, index: int, stamp: int, message) -> list:
-        keep = name != topic or while_true((stamp - START) / NS)
-        return [(name, stamp + 3_000_000, message)] if keep else []
-    return edit
-
-
-def late_by(topics: set[str], ns: int) -> object:
-    """An edit that adds ns to the stamps of the topics; they are received when they were."""
-    def edit(name: str, index: int, stamp: int, message) -> list:
-        if name in topics:
-            headers = [t.header for t in message.transforms] if name == '/tf' else [message.header]
-            for header in headers:
-                header.stamp.sec, header.stamp.nanosec = divmod(stamp + ns, NS)
-        return [(name, stamp + 3_000_000, message)]
-    return edit
-
-
-def warnings(tmp_path: Path, what: Recording) -> list[str]:
-    """Warning lines of the report about a bag that has no bad one."""
-    report = check(write_bag(tmp_path / 'bag', what), topic_map(tmp_path / 'map.yaml'))
-    assert report.bad == []
-    return [f'{f.what}: {f.found} -> {f.next}' for f in report.findings if f.verdict == 'warning']
 
 
 def test_tf_that_is_silent_is_not_interpolated(tmp_path: Path) -> None:
@@ -438,9 +422,18 @@ def test_clocks_that_differ_are_seen(tmp_path: Path, topics: set[str], ns: int, 
     assert any(line.startswith(named) and said in line and '/cam_left/' in line for line in found)
 
 
-def test_clocks_that_differ_a_little_are_taken(tmp_path: Path) -> None:
-    assert problems(tmp_path, Recording(
-        edit=late_by({'/joint_states', '/tf'}, -200_000_000))) == []
+def test_clocks_that_differ_a_little_are_a_warning(tmp_path: Path) -> None:
+    lines = warnings(tmp_path, Recording(edit=late_by({'/joint_states', '/tf'}, -200_000_000)))
+    assert any(line.startswith(('/joint_states: ', '/tf: ')) and '200 ms behind those of /cam_'
+               in line for line in lines), lines
+
+
+def test_the_latency_of_images_is_no_clock_that_differs(tmp_path: Path) -> None:
+    def slow(name: str, index: int, stamp: int, message) -> list:
+        late = (150 if index % 5 else 60) if name.startswith('/cam_') else 3  # ms
+        return [(name, stamp + late * 1_000_000, message)]
+
+    assert [line.split(':')[0] for line in warnings(tmp_path, Recording(edit=slow))] == ['outcome']
 
 
 @pytest.mark.parametrize('topic', ['/joint_states', '/tf'])
@@ -473,7 +466,7 @@ def test_distortion_that_is_not_used_is_a_warning(tmp_path: Path) -> None:
     def distorted(_: float, message) -> None:
         message.d = np.array([0.1, -0.2, 0.0, 0.0, 0.0])
 
-    lines = warnings(tmp_path, SHORT.but(edit=edited({'/cam_left/color/camera_info'}, distorted)))
+    lines = warnings(tmp_path, SHORT.but(edit=edited({LEFT_INFO}, distorted)))
     assert any(line.startswith('/cam_left/color/camera_info: ') and
                'K is used, distortion is not' in line for line in lines)
 
@@ -500,9 +493,9 @@ def _zoomed_midway(seconds: float, message) -> None:
 
 
 @pytest.mark.parametrize(('edit', 'said'), [
-    (heard('/cam_left/color/camera_info', lambda seconds: False), '0 different calibrations'),
-    (edited({'/cam_left/color/camera_info'}, _zoomed_midway), '2 different calibrations'),
-    (edited({'/cam_left/color/camera_info'}, _half_size), '32')],
+    (heard(LEFT_INFO, lambda seconds: False), '0 different calibrations'),
+    (edited({LEFT_INFO}, _zoomed_midway), '2 different calibrations'),
+    (edited({LEFT_INFO}, _half_size), '32')],
     ids=['none', 'changes', 'another size'])
 def test_one_calibration_of_the_images_is_needed(tmp_path: Path, edit, said: str) -> None:
     found = problems(tmp_path, SHORT.but(edit=edit))

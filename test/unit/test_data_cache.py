@@ -178,6 +178,18 @@ def test_a_sphere_is_where_geometry_says(distance: float, shift: float, turn: fl
     assert not np.isfinite(depth[square < -((0.1 * radius) ** 2)]).any()
 
 
+@pytest.mark.parametrize('at', [(-0.6, 0.0, 0.5), (0.6, 0.0, 0.5), (0.0, -0.6, 0.5),
+                                (0.0, 0.6, 0.5), (0.0, 0.0, -2.0)],
+                         ids=['left', 'right', 'above', 'below', 'behind'])
+def test_a_gripper_outside_the_image_has_an_empty_mask(at: tuple[float, float, float]) -> None:
+    trimesh = pytest.importorskip('trimesh')
+    shape = GripperShape([(trimesh.creation.box((0.05, 0.05, 0.05)), np.zeros(3))])
+    K = np.array([[100.0, 0, 63.5], [0, 100.0, 47.5], [0, 0, 1]])
+    depth = shape.depth(se3.make(translation=np.array(at)), 0.0, K, 96, 128)
+    assert not np.isfinite(depth).any()
+    assert not visible(depth, np.full((96, 128), np.nan, np.float32)).any()
+
+
 def test_an_occluder_and_a_hole() -> None:
     rendered = np.array([[0.5, 0.5, 0.5, np.inf]], np.float32)
     measured = np.array([[0.505, 0.4, np.nan, 0.5]], np.float32)

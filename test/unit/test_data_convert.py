@@ -160,6 +160,25 @@ def test_an_interrupted_conversion_goes_on(tmp_path: Path, made, monkeypatch) ->
     assert len(Dataset(out)) == 2
 
 
+def test_warnings_of_what_is_kept_are_in_the_report(made) -> None:
+    report = json.loads((made[0].parent / 'report.json').read_text())['recordings']
+    assert [len(r['warnings']) for r in report] == [1, 0, 1]
+    assert report[0]['warnings'][0].startswith('outcome: not labelled, taken for success -> Label')
+
+
+def test_warnings_are_shown_and_outlive_an_interruption(
+        tmp_path: Path, made, monkeypatch, capsys: pytest.CaptureFixture) -> None:
+    arguments = ['data', 'convert', str(made[1][0]), '--map', str(made[2]), '--out',
+                 str(tmp_path / 'set')]
+    with monkeypatch.context() as patch:
+        patch.setattr(convert, 'assemble', lambda *given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            cli.main(arguments)
+    assert cli.main(arguments) == 0
+    shown = ' '.join(capsys.readouterr().out.split())
+    assert f'warning of {made[1][0]}: outcome: not labelled' in shown
+
+
 def test_several_workers_write_the_same_data_set(tmp_path: Path, made) -> None:
     out, bags, file = made
     jobs = [BagJob(bag, file) for bag in bags]
