@@ -55,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--no-depth', action='store_true',
                         help='tiny: the RGB-only baseline: neither sees nor generates depth')
     parser.add_argument('--sensor-faults', action='store_true',
-                        help='tiny: the dynamics learn from pictures with the faults of real '
-                             'cameras: depth noise, holes at edges, steps of depth, exposure')
+                        help='tiny: learn from pictures with the faults of real cameras: depth '
+                             'noise, holes at edges, steps of depth, exposure, skew')
     parser.add_argument('--compile', action='store_true',
                         help='tiny: torch.compile; takes minutes at the start')
     parser.add_argument('--json', type=Path, help='write the validation measures here')
