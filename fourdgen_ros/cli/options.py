@@ -103,8 +103,10 @@ def require_task(name: str) -> None:
 def write_json(file: Path | None, value: dict) -> None:
     """Write `value` to `file` unless it is None; folders are made."""
     if file is not None:
+        from fourdgen_ros.core.files import write_whole
+
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(value, indent=1) + '\n', encoding='utf-8')
+        write_whole(file, json.dumps(value, indent=1) + '\n')
 
 
 def progress_bar() -> Progress:

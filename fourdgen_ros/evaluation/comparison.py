@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.files import write_whole
 from fourdgen_ros.evaluation.comparison_plots import save_plots
 from fourdgen_ros.evaluation.generators import is_policy
 from fourdgen_ros.evaluation.openloop import evaluate
@@ -50,8 +51,9 @@ def compare(what: Comparison, folder: Path, batch: Batch,
     """Measure and write `results.json`, `results.md` (with the `command`) and plots into `folder`.
 
     Each report is a file of its own in `folder`/reports, which is kept when seeds, settings and
-    weights are the same; `batch.file` is not used. `on_start(text, total)` and `on_result(row)`
-    hear of progress. Raises InputError when two generators would share a file.
+    weights, or the module of a class of the user, are the same; `batch.file` is not used.
+    `on_start(text, total)` and `on_result(row)` hear of progress. Raises InputError when two
+    generators would share a file.
     """
     if len({label(g) for g in what.generators}) < len(what.generators):
         raise InputError('generators', expected='names that differ',
@@ -78,11 +80,11 @@ def compare(what: Comparison, folder: Path, batch: Batch,
             entries.append(Entry(task, name, opened, closed))
     rows = [{'task': e.task, 'generator': e.generator, 'open': _without(e.open, 'futures'),
              'closed': _without(e.closed, 'outcomes')} for e in entries]
-    (folder / 'results.json').write_text(json.dumps(
+    write_whole(folder / 'results.json', json.dumps(
         {'command': list(command), 'results': rows,
          'standings': [asdict(s) for s in standings(entries)]}, indent=1) + '\n')
-    (folder / 'results.md').write_text(
-        f"{table(entries)}\n{f'`{shlex.join(command)}`' if command else ''}\n")
+    write_whole(folder / 'results.md',
+                f"{table(entries)}\n{f'`{shlex.join(command)}`' if command else ''}\n")
     save_plots(entries, folder)
     return entries
 

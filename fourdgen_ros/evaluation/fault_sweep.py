@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fourdgen_ros.core.files import write_whole
 from fourdgen_ros.core.sensor_faults import UNITS, Fault
 from fourdgen_ros.evaluation.openloop import evaluate
 from fourdgen_ros.evaluation.rollout import RolloutSpec, rollout
@@ -76,11 +77,11 @@ def sweep(what: Sweep, folder: Path, batch: Batch,
                              what.closed_seeds, replace(
                                  batch, file=file.with_name(f'{name}.closed.json'), reuse=True))
         points.append(Point(fault, opened, closed))
-    (folder / 'faults.json').write_text(json.dumps(
+    write_whole(folder / 'faults.json', json.dumps(
         {'task': what.task, 'generator': what.generator, 'command': list(command),
-         'points': [_summary(p) for p in points]}, indent=1) + '\n', encoding='utf-8')
-    (folder / 'faults.md').write_text(
-        f"{table(points)}\n{f'`{shlex.join(command)}`' if command else ''}\n", encoding='utf-8')
+         'points': [_summary(p) for p in points]}, indent=1) + '\n')
+    write_whole(folder / 'faults.md',
+                f"{table(points)}\n{f'`{shlex.join(command)}`' if command else ''}\n")
     save_plot(points, folder / 'faults.png')
     return points
 

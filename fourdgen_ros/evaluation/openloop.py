@@ -18,7 +18,7 @@ from fourdgen_ros.core.sensor_faults import Fault
 from fourdgen_ros.core.types import Future, Observation
 from fourdgen_ros.evaluation import metrics
 from fourdgen_ros.evaluation.faulty import build_cell, require_sight
-from fourdgen_ros.evaluation.generators import fingerprint, load_generator
+from fourdgen_ros.evaluation.generators import fingerprint, load_generator, settings
 from fourdgen_ros.evaluation.seeds import Batch
 from fourdgen_ros.evaluation.stack import build_tracker, limit_threads, versions
 from fourdgen_ros.evaluation.statistics import summary
@@ -230,7 +230,8 @@ def measured(build: Callable[..., Callable[[int], dict]], args: tuple, seeds: It
                 'futures': starts}
 
     batch = Batch() if batch is None else batch
-    return batch.run(build, args, seeds, {'evaluate': what}, report, on_result)
+    identity = {'evaluate': what} | settings(what['generator'])
+    return batch.run(build, args, seeds, identity, report, on_result)
 
 
 PER_FRAME = ('tcp_mm', 'tcp_deg', 'opening_mm')
