@@ -159,9 +159,10 @@ def table(entries: Sequence[Entry]) -> str:
         if opened:
             parts.append(_markdown(
                 ['generator (median over futures)', *(text for text, _ in _OPEN.values()),
-                 'TCP mm p90', 'on true futures: TCP mm', 'mIoU'],
+                 'TCP mm p90', 'not generated', 'not tracked', 'on true futures: TCP mm', 'mIoU'],
                 [[name, *(_number(m, key, 'p50', digits) for key, (_, digits) in _OPEN.items()),
-                  _number(m, 'tcp_mm', 'p90', 1), _number(m, 'true_tcp_mm', 'p50', 1),
+                  _number(m, 'tcp_mm', 'p90', 1), _failed(m, 'generation'), _failed(m, 'tracking'),
+                  _number(m, 'true_tcp_mm', 'p50', 1),
                   _number(m, 'true_cross_view_iou', 'p50', 2)]
                  for name, m in opened]))
     pooled = [s for s in ranked if s.task == ALL]
@@ -194,6 +195,11 @@ def _markdown(header: list[str], rows: list[list[str]]) -> str:
 
 def _counts(counts: dict[str, int]) -> str:
     return ', '.join(f'{key} {n}' for key, n in sorted(counts.items(), key=lambda x: -x[1]))
+
+
+def _failed(measures: dict, stage: str) -> str:
+    told = measures.get(f'{stage}_failures')
+    return '' if told is None else f"{told['failed']}/{told['n']}"
 
 
 def _latency(value: dict) -> str:

@@ -49,8 +49,9 @@ class Point:
         return told.get('p50', float('nan')), told.get('p90', float('nan'))
 
     def lost(self) -> int:
-        """Futures in which the tracker lost the gripper."""
-        return self.open['measures']['tracking_failures']['failed']
+        """Futures that were not generated, and those in which the tracker lost the gripper."""
+        return sum(self.open['measures'].get(f'{stage}_failures', {}).get('failed', 0)
+                   for stage in ('generation', 'tracking'))
 
 
 def sweep(what: Sweep, folder: Path, batch: Batch,
@@ -97,7 +98,7 @@ def _summary(p: Point) -> dict:
 
 def table(points: Sequence[Point]) -> str:
     """Markdown: a row a strength."""
-    lines = ['| fault | strength | TCP mm, median | p90 | gripper lost in | closed loop |',
+    lines = ['| fault | strength | TCP mm, median | p90 | lost | closed loop |',
              '|---|---|---|---|---|---|']
     for p in points:
         name, strength = ('none', '') if p.fault is None else (
@@ -111,7 +112,7 @@ def table(points: Sequence[Point]) -> str:
 
 def save_plot(points: Sequence[Point], file: Path) -> None:
     """A panel a fault: median and p90 of the TCP error against strength, with the share of futures
-    in which the gripper was lost."""
+    that were lost."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
