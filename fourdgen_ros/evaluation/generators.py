@@ -93,7 +93,7 @@ def settings(name: str) -> dict[str, str]:
         return {}
     files = sorted(file for end in ('json', 'safetensors') for file in folder.rglob(f'*.{end}'))
     told = [(str(file.relative_to(folder)),
-             file.read_text(encoding='utf-8') if file.suffix == '.json' else '') for file in files]
+             _digest([file]) if file.suffix == '.json' else '') for file in files]
     return {'settings': hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]}
 
 
