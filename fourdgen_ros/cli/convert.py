@@ -27,9 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from fourdgen_ros.core.errors import InputError
+    from fourdgen_ros.generator.load import kind_of
     from fourdgen_ros.generator.svd.convert import convert
     from fourdgen_ros.generator.svd.parts import SvdConfig
 
+    if kind_of(args.out) == 'tiny':
+        raise InputError(f'--out {args.out}', expected='a new folder, or one of svd-4dgen',
+                         got='a preset of tiny', hint='Give another --out.')
     console = Console()
     height, width = args.size
     with console.status('converting'):

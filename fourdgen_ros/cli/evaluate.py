@@ -146,6 +146,12 @@ def _print(console, report: dict) -> None:
             table.add_row(text, *cells)
     console.print(f"\n{report['n']} futures of {report['generator']}", highlight=False)
     console.print(table)
+    missing = measures.get('generation_failures')
+    if missing is not None:
+        first = next(row['generation_error'] for row in report['futures']
+                     if 'generation_error' in row)
+        console.print(f"generation failed {missing['failed']} times of {missing['n']}; the first: "
+                      f'{first}', style='yellow', markup=False)
     for prefix, text in (('', 'generated'), ('true_', 'true')):
         failed = measures.get(f'{prefix}tracking_failures')
         if failed is not None and failed['failed']:

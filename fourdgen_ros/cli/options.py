@@ -5,8 +5,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.files import write_whole
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -36,6 +40,24 @@ def positive(text: str) -> int:
         value = 0
     if value < 1:
         raise argparse.ArgumentTypeError(f'{text!r} is not an integer of at least 1')
+    return value
+
+
+def natural(text: str) -> int:
+    """An integer of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f'{text!r} is not an integer of at least 0')
+    return int(text)
+
+
+def minutes(text: str) -> float:
+    """A finite number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a finite number of at least 0')
     return value
 
 
@@ -100,11 +122,27 @@ def require_task(name: str) -> None:
     load_task(name)
 
 
+def require_json(file: Path | None) -> None:
+    """Make the folder of --json, before long work. Raises InputError where nothing can be written
+    there."""
+    if file is None:
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f'--json {file}', expected='a folder that can be made', got=str(error),
+                         hint='Name a file in another folder.') from error
+    if file.is_dir() or not os.access(file.parent, os.W_OK):
+        raise InputError(f'--json {file}', expected='a file that can be written',
+                         got='a folder' if file.is_dir() else 'a folder without permission',
+                         hint='Name a file in a folder of yours.')
+
+
 def write_json(file: Path | None, value: dict) -> None:
     """Write `value` to `file` unless it is None; folders are made."""
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(value, indent=1) + '\n', encoding='utf-8')
+        write_whole(file, json.dumps(value, indent=1) + '\n')
 
 
 def progress_bar() -> Progress:

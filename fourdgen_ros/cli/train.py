@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'Train the codec, then what moves its latents: the dynamics of tiny, the U-Net of '
         'svd-4dgen. The baseline diffusion-policy has one stage, --dynamics-minutes long, and an '
         'environment of its own (make baseline-env). A run that was stopped goes on where it was '
-        'when started again with the same --out.')
+        'when started again with the same options; more minutes may be given.')
     parser.add_argument('--preset', choices=['tiny', 'svd-4dgen', 'diffusion-policy'],
                         default='tiny')
     parser.add_argument('--data', type=Path, required=True, nargs='+', metavar='DIR',
@@ -31,11 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                                                        'the dynamics from random weights')
     start.add_argument('--svd', metavar='SVD', help='svd-4dgen: start from these SVD weights, a '
                                                     'folder or a repository of the hub')
-    parser.add_argument('--codec-minutes', type=float, default=60.0,
+    parser.add_argument('--codec-minutes', type=options.minutes, default=60.0,
                         help='of the codec; svd-4dgen: of the pointmap VAE (%(default)s)')
-    parser.add_argument('--dynamics-minutes', type=float, default=60.0,
+    parser.add_argument('--dynamics-minutes', type=options.minutes, default=60.0,
                         help='of the dynamics; svd-4dgen: of the U-Net (%(default)s)')
-    parser.add_argument('--gripper-minutes', type=float, default=10.0,
+    parser.add_argument('--gripper-minutes', type=options.minutes, default=10.0,
                         help='svd-4dgen: of the network that finds the gripper (%(default)s)')
     parser.add_argument('--size', type=options.positive, nargs=2, metavar=('HEIGHT', 'WIDTH'),
                         help='svd-4dgen: pixels of the images (256 320, or as in --init)')
@@ -47,9 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              'from a finished preset')
     parser.add_argument('--gradient-checkpointing', action='store_true',
                         help='svd-4dgen: less memory for more time')
-    parser.add_argument('--episodes', type=int, help='use only the first episodes of each')
-    parser.add_argument('--threads', type=int, help='torch threads (default: torch decides)')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--episodes', type=options.positive,
+                        help='use only the first episodes of each')
+    parser.add_argument('--threads', type=options.positive,
+                        help='torch threads (default: torch decides)')
+    parser.add_argument('--seed', type=options.natural, default=0)
     parser.add_argument('--no-cross-view', action='store_true',
                         help='tiny: the ablation: views do not see each other')
     parser.add_argument('--no-depth', action='store_true',
@@ -69,14 +71,13 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(message)s')
+    options.require_json(args.json)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     measures = {'tiny': _tiny, 'svd-4dgen': _svd_4dgen, 'diffusion-policy': _diffusion_policy}[
         args.preset](args)
-    text = json.dumps(measures, indent=2)
-    print(text)
-    if args.json is not None:
-        args.json.write_text(text + '\n')
+    print(json.dumps(measures, indent=2))
+    options.write_json(args.json, measures)
     return 0
 
 
@@ -85,7 +86,7 @@ def _tiny(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     from fourdgen_ros.training.loop import LoopConfig
     from fourdgen_ros.training.tiny import train_preset
 
-    if args.learning_rate is not None and args.learning_rate <= 0.0:
+    if args.learning_rate is not None and not 0.0 < args.learning_rate < float('inf'):
         raise InputError('--learning-rate', expected='above 0', got=str(args.learning_rate),
                          hint='New weights want 4e-4, finished ones 1e-4 to 2e-4.')
     if args.svd is not None:

@@ -175,12 +175,13 @@ class TransformTree:
             edge = self._edges[frame]
             before, after = edge.stamps[0] - stamp, stamp - edge.stamps[-1]
             if before > 0 or after > 0:
-                side = 'before its first' if before > 0 else 'after its last'
+                side, hint = ('before its first', _HISTORY_HINT) if before > 0 else (
+                    'after its last',
+                    'Wait for TF to arrive, or check that all stamps use one clock.')
                 raise TransformError(
                     f'TF {edge.parent} -> {frame} is not known at the wanted time',
                     expected='a stamp within its history',
-                    got=f'{max(before, after) * 1e-9:.3f} s {side} sample',
-                    hint='Wait for TF to arrive, or check that all stamps use one clock.')
+                    got=f'{max(before, after) * 1e-9:.3f} s {side} sample', hint=hint)
 
     def _check_gap(self, moving: list[str], max_gap_s: float, stamp: int) -> None:
         for frame in moving:
@@ -202,5 +203,8 @@ class TransformTree:
             hint=f'Missing link: {target_root} -> {source_root}. {_PUBLISH_HINT}')
 
 
+_HISTORY_HINT = ('Older transforms are not kept: raise the parameter `history` of the node above '
+                 'the time that a generation may take (`stage_timeout`), or check that all stamps '
+                 'use one clock.')
 _PUBLISH_HINT = ('For a camera, publish its hand-eye calibration as a static TF, e.g. `ros2 run '
                  'tf2_ros static_transform_publisher`.')

@@ -19,6 +19,7 @@ from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError
 
 MAX_OPENING = 0.2  # m, wider than any gripper that a table-top arm carries
+MAX_DT = 10.0  # s between two frames; more is a time in milliseconds
 OPENING_SLACK = 0.005  # m below 0 that a simulated or measured opening may be
 
 
@@ -102,7 +103,7 @@ class Future:
 
     Raises InputError for arrays of another shape or type and for values that cannot be meant: a
     mask outside 0..1, valid points that are not finite, no positive focal lengths, two cameras of
-    one name, an opening outside 0..0.2 m, no frames, dt not above 0, or a seed that is no whole
+    one name, an opening outside 0..0.2 m, no frames, dt not in 0..10 s, or a seed that is no whole
     number.
     """
 
@@ -129,6 +130,10 @@ class Future:
         self._require_values()
 
     def _require_shapes(self) -> None:
+        for name in ('rgb', 'points', 'valid', 'gripper', 'K'):
+            _require(isinstance(getattr(self, name), np.ndarray), f'{name} of future',
+                     'a numpy array', type(getattr(self, name)).__name__,
+                     'Of a tensor: tensor.cpu().numpy(); of a list: np.array(list, dtype).')
         _require(self.rgb.ndim == 5 and self.rgb.shape[-1] == 3 and self.rgb.dtype == np.uint8
                  and self.rgb.size > 0, 'rgb of future', '(V, T, H, W, 3) uint8, all of them > 0',
                  (self.rgb.shape, self.rgb.dtype))
@@ -163,7 +168,8 @@ class Future:
                  'names, each a str', self.cameras)
 
     def _require_values(self) -> None:
-        _require(0.0 < self.dt < float('inf'), 'dt of future', 'finite and > 0 s', self.dt)
+        _require(0.0 < self.dt <= MAX_DT, 'dt of future', f'above 0 and at most {MAX_DT:g} s',
+                 self.dt, 'Give it in seconds.')
         low, high = float(self.gripper.min()), float(self.gripper.max())  # NaN when one is
         _require(-1e-3 <= low <= high <= 1.0 + 1e-3, 'gripper of future', 'a mask in 0..1',
                  f'{low:g}..{high:g}',

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.files import write_whole
 from fourdgen_ros.evaluation.comparison_plots import save_plots
 from fourdgen_ros.evaluation.generators import is_policy
 from fourdgen_ros.evaluation.openloop import evaluate
@@ -50,8 +51,9 @@ def compare(what: Comparison, folder: Path, batch: Batch,
     """Measure and write `results.json`, `results.md` (with the `command`) and plots into `folder`.
 
     Each report is a file of its own in `folder`/reports, which is kept when seeds, settings and
-    weights are the same; `batch.file` is not used. `on_start(text, total)` and `on_result(row)`
-    hear of progress. Raises InputError when two generators would share a file.
+    weights, or the module of a class of the user, are the same; `batch.file` is not used.
+    `on_start(text, total)` and `on_result(row)` hear of progress. Raises InputError when two
+    generators would share a file.
     """
     if len({label(g) for g in what.generators}) < len(what.generators):
         raise InputError('generators', expected='names that differ',
@@ -78,11 +80,11 @@ def compare(what: Comparison, folder: Path, batch: Batch,
             entries.append(Entry(task, name, opened, closed))
     rows = [{'task': e.task, 'generator': e.generator, 'open': _without(e.open, 'futures'),
              'closed': _without(e.closed, 'outcomes')} for e in entries]
-    (folder / 'results.json').write_text(json.dumps(
+    write_whole(folder / 'results.json', json.dumps(
         {'command': list(command), 'results': rows,
          'standings': [asdict(s) for s in standings(entries)]}, indent=1) + '\n')
-    (folder / 'results.md').write_text(
-        f"{table(entries)}\n{f'`{shlex.join(command)}`' if command else ''}\n")
+    write_whole(folder / 'results.md',
+                f"{table(entries)}\n{f'`{shlex.join(command)}`' if command else ''}\n")
     save_plots(entries, folder)
     return entries
 
@@ -157,9 +159,10 @@ def table(entries: Sequence[Entry]) -> str:
         if opened:
             parts.append(_markdown(
                 ['generator (median over futures)', *(text for text, _ in _OPEN.values()),
-                 'TCP mm p90', 'on true futures: TCP mm', 'mIoU'],
+                 'TCP mm p90', 'not generated', 'not tracked', 'on true futures: TCP mm', 'mIoU'],
                 [[name, *(_number(m, key, 'p50', digits) for key, (_, digits) in _OPEN.items()),
-                  _number(m, 'tcp_mm', 'p90', 1), _number(m, 'true_tcp_mm', 'p50', 1),
+                  _number(m, 'tcp_mm', 'p90', 1), _failed(m, 'generation'), _failed(m, 'tracking'),
+                  _number(m, 'true_tcp_mm', 'p50', 1),
                   _number(m, 'true_cross_view_iou', 'p50', 2)]
                  for name, m in opened]))
     pooled = [s for s in ranked if s.task == ALL]
@@ -192,6 +195,11 @@ def _markdown(header: list[str], rows: list[list[str]]) -> str:
 
 def _counts(counts: dict[str, int]) -> str:
     return ', '.join(f'{key} {n}' for key, n in sorted(counts.items(), key=lambda x: -x[1]))
+
+
+def _failed(measures: dict, stage: str) -> str:
+    told = measures.get(f'{stage}_failures')
+    return '' if told is None else f"{told['failed']}/{told['n']}"
 
 
 def _latency(value: dict) -> str:

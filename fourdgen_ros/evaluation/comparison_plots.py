@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fourdgen_ros.evaluation.statistics import by_frame
 from fourdgen_ros.sim.tasks.base import STAGES
 
 if TYPE_CHECKING:
@@ -71,12 +72,12 @@ def _tcp_error(axes: Axes, cells: Sequence[Entry]) -> None:
     for c in cells:
         # where the future is the truth itself, only the tracker errs
         key = 'tcp_mm' if any('tcp_mm' in f for f in c.open['futures']) else 'true_tcp_mm'
-        errors = np.array([f[key] for f in c.open['futures'] if key in f])
-        if not len(errors):
+        median, p90 = by_frame([f[key] for f in c.open['futures'] if key in f], 50, 90)
+        if not median:
             continue
-        frames = np.arange(1, errors.shape[1] + 1)
-        line, = axes.plot(frames, np.median(errors, axis=0), marker='.', label=c.generator)
-        axes.plot(frames, np.percentile(errors, 90, axis=0), ls=':', color=line.get_color())
+        frames = np.arange(1, len(median) + 1)
+        line, = axes.plot(frames, median, marker='.', label=c.generator)
+        axes.plot(frames, p90, ls=':', color=line.get_color())
     axes.set_yscale('log')
     axes.set_xlabel('frame of the future')
     axes.set_ylabel('TCP error, mm: median, dotted p90')

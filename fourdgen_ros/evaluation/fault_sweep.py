@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fourdgen_ros.core.files import write_whole
 from fourdgen_ros.core.sensor_faults import UNITS, Fault
 from fourdgen_ros.evaluation.openloop import evaluate
 from fourdgen_ros.evaluation.rollout import RolloutSpec, rollout
@@ -48,8 +49,9 @@ class Point:
         return told.get('p50', float('nan')), told.get('p90', float('nan'))
 
     def lost(self) -> int:
-        """Futures in which the tracker lost the gripper."""
-        return self.open['measures']['tracking_failures']['failed']
+        """Futures that were not generated, and those in which the tracker lost the gripper."""
+        return sum(self.open['measures'].get(f'{stage}_failures', {}).get('failed', 0)
+                   for stage in ('generation', 'tracking'))
 
 
 def sweep(what: Sweep, folder: Path, batch: Batch,
@@ -76,11 +78,11 @@ def sweep(what: Sweep, folder: Path, batch: Batch,
                              what.closed_seeds, replace(
                                  batch, file=file.with_name(f'{name}.closed.json'), reuse=True))
         points.append(Point(fault, opened, closed))
-    (folder / 'faults.json').write_text(json.dumps(
+    write_whole(folder / 'faults.json', json.dumps(
         {'task': what.task, 'generator': what.generator, 'command': list(command),
-         'points': [_summary(p) for p in points]}, indent=1) + '\n', encoding='utf-8')
-    (folder / 'faults.md').write_text(
-        f"{table(points)}\n{f'`{shlex.join(command)}`' if command else ''}\n", encoding='utf-8')
+         'points': [_summary(p) for p in points]}, indent=1) + '\n')
+    write_whole(folder / 'faults.md',
+                f"{table(points)}\n{f'`{shlex.join(command)}`' if command else ''}\n")
     save_plot(points, folder / 'faults.png')
     return points
 
@@ -96,7 +98,7 @@ def _summary(p: Point) -> dict:
 
 def table(points: Sequence[Point]) -> str:
     """Markdown: a row a strength."""
-    lines = ['| fault | strength | TCP mm, median | p90 | gripper lost in | closed loop |',
+    lines = ['| fault | strength | TCP mm, median | p90 | lost | closed loop |',
              '|---|---|---|---|---|---|']
     for p in points:
         name, strength = ('none', '') if p.fault is None else (
@@ -110,7 +112,7 @@ def table(points: Sequence[Point]) -> str:
 
 def save_plot(points: Sequence[Point], file: Path) -> None:
     """A panel a fault: median and p90 of the TCP error against strength, with the share of futures
-    in which the gripper was lost."""
+    that were lost."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 

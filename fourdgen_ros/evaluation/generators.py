@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.paths import share_directory
-from fourdgen_ros.evaluation.own import is_own, load_own
+from fourdgen_ros.evaluation.own import is_own, load_own, module_file
 from fourdgen_ros.policy.client import MARK
 
 if TYPE_CHECKING:
@@ -74,12 +75,31 @@ def load_generator(name: str, state: Callable[[], CellState] | None = None) -> G
 
 
 def fingerprint(name: str) -> str:
-    """Identity of the weights: first 12 digits of the SHA-256 over all safetensors; '' for none."""
+    """Identity of the weights: first 12 digits of the SHA-256 over all safetensors, of a class of
+    the user over the file of its module; '' for those of the simulator. Raises as
+    `model_folder` and `module_file`."""
+    if is_own(name):
+        return _digest([module_file(name)])
+    folder = model_folder(name)
+    return '' if folder is None else _digest(sorted(folder.rglob('*.safetensors')))
+
+
+def settings(name: str) -> dict[str, str]:
+    """What weights mean without being in them, as an entry of an identity: the same digits over
+    names and contents of all JSON files of a model's folder (time between frames, scheduler,
+    sizes) and the names of its safetensors; none without a folder. Raises as `model_folder`."""
     folder = model_folder(name)
     if folder is None:
-        return ''
+        return {}
+    files = sorted(file for end in ('json', 'safetensors') for file in folder.rglob(f'*.{end}'))
+    told = [(str(file.relative_to(folder)),
+             _digest([file]) if file.suffix == '.json' else '') for file in files]
+    return {'settings': hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]}
+
+
+def _digest(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for file in sorted(folder.rglob('*.safetensors')):
+    for file in files:
         with file.open('rb') as stream:
             while part := stream.read(2**24):
                 digest.update(part)

@@ -3,33 +3,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fourdgen_ros.core import se3
-from fourdgen_ros.core.camera import project
+from fourdgen_ros.core.camera import project, resize_intrinsics
 from fourdgen_ros.core.errors import InputError
-from fourdgen_ros.core.types import Future
+from fourdgen_ros.core.types import Future, Observation
 
 Array = NDArray[np.float64]
 MASK = 0.5  # a pixel above it shows the gripper
+SAME_PIXEL = 0.5  # px between two K of the same image
 MOVED = 0.01  # m
 
 
-def require_comparable(future: Future, cameras: Sequence[str]) -> None:
-    """Raises InputError unless the future has the views of `cameras`, in that order, and something
-    after frame 0."""
+def require_comparable(future: Future, observation: Observation) -> None:
+    """Raises InputError unless the future has the views of the observation, in that order, shows
+    what `resize_view` leaves of them, and has something after frame 0."""
     what = f'future of generator {future.generator!r}'
-    if tuple(future.cameras) != tuple(cameras):
-        raise InputError(what, expected=f'the views of all cameras of the cell, {tuple(cameras)}',
+    cameras = tuple(view.camera for view in observation.views)
+    if tuple(future.cameras) != cameras:
+        raise InputError(what, expected=f'the views of all cameras of the cell, {cameras}',
                          got=f'{len(future.cameras)}, {tuple(future.cameras)}',
                          hint='Return one view per view of the observation, in its order.')
     if future.frames < 2:
         raise InputError(what, expected='T >= 2: frame 0, the observation, and one after it',
                          got=f'T = {future.frames}', hint='Return more frames.')
+    for view, K in zip(observation.views, future.K, strict=True):
+        expected = resize_intrinsics(view.K, view.size, *future.rgb.shape[2:4])
+        if not np.allclose(K, expected, rtol=0.0, atol=SAME_PIXEL):
+            raise InputError(f'K of camera {view.camera!r} in the {what}',
+                             expected=f'{np.round(expected, 1).tolist()}, as of the true images',
+                             got=str(np.round(K, 1).tolist()),
+                             hint='Crop around the centre, then scale both sides alike: '
+                                  'core.camera.resize_view does.')
 
 
 def pose_errors(poses: Array, true: Array) -> tuple[Array, Array]:

@@ -7,7 +7,6 @@ Where an episode ends before the future does, its last record stands still.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +25,7 @@ from fourdgen_ros.evaluation.openloop import (
     EVERY,
     Truth,
     against_truth,
+    imagine,
     measured,
     tracker_alone,
 )
@@ -64,8 +64,8 @@ class RecordedLoop:
         self._held, = split(self._data)[1]
 
     def run(self, number: int) -> list[dict[str, object]]:
-        """One row of measures per start in one of the held-out episodes, the `number`-th. Raises
-        InputError for futures of other views, of another size or of another rate."""
+        """One row of measures per start in one of the held-out episodes, the `number`-th, see
+        `OpenLoop.run`. Raises InputError for futures of other views, of another size or rate."""
         episode = self._data.episodes[self._held[number]]
         every = max(1, round(EVERY * self._data.rate))
         return [self._measure(number, episode, t) for t in range(0, len(episode) - 1, every)]
@@ -73,11 +73,13 @@ class RecordedLoop:
     def _measure(self, number: int, episode: Episode, t: int) -> dict[str, object]:
         cameras = tuple(self._meta['cameras'])
         row: dict[str, object] = {'episode': number, 'start_s': round(t / self._data.rate, 3)}
-        begin = time.perf_counter()
-        future = self._generator.generate(_observation(episode, t, cameras),
-                                          task=self._meta['task'], seed=number, steps=self._steps)
-        row['generate_s'] = time.perf_counter() - begin
-        metrics.require_comparable(future, cameras)
+        observation = _observation(episode, t, cameras)
+        future, told = imagine(self._generator, observation, self._meta['task'], number,
+                               self._steps)
+        row |= told
+        if future is None:
+            return row
+        metrics.require_comparable(future, observation)
         size = episode.rgb.shape[2:4]
         if future.rgb.shape[2:4] != size:
             height, width = future.rgb.shape[2:4]
@@ -129,13 +131,13 @@ def _truth(episode: Episode, records: NDArray[np.int64], T_ref_cameras: Array,
 def _build(folder: Path, generator: str, tracker: Path | None,
            steps: int | None) -> Callable[[int], dict]:
     limit_threads(generator)
-    imagine = load_generator(generator)
-    if imagine.name in RGB_ONLY:
+    loaded = load_generator(generator)
+    if loaded.name in RGB_ONLY:
         raise InputError(f'generator {generator!r}', expected='one that generates depth',
                          got='one of RGB alone', hint='Compare those in simulation.')
     follow = (EmbeddedTracker(load_gripper('panda_hand')) if tracker is None
               else load_tracker(tracker_values(tracker)))
-    loop = RecordedLoop(folder, imagine, follow, steps)
+    loop = RecordedLoop(folder, loaded, follow, steps)
     return lambda number: {'seed': number, 'starts': loop.run(number)}
 
 

@@ -18,7 +18,7 @@ from fourdgen_ros.core.sensor_faults import Fault
 from fourdgen_ros.core.types import Future, Observation
 from fourdgen_ros.evaluation import metrics
 from fourdgen_ros.evaluation.faulty import build_cell, require_sight
-from fourdgen_ros.evaluation.generators import fingerprint, load_generator
+from fourdgen_ros.evaluation.generators import fingerprint, load_generator, settings
 from fourdgen_ros.evaluation.seeds import Batch
 from fourdgen_ros.evaluation.stack import build_tracker, limit_threads, versions
 from fourdgen_ros.evaluation.statistics import summary
@@ -56,11 +56,13 @@ class OpenLoop:
         self._copy = Cell(cell.task)
         self._state = cell.state()
         self._oracle: OracleGenerator | None = None
+        self._shape: tuple[float, ...] = ()
         self._look()
 
     def run(self, seed: int) -> list[dict[str, object]]:
-        """One row of measures per start on the expert episode of a seed. Raises InputError for
-        futures without all views of the cell or without a frame after the first."""
+        """One row of measures per start on the expert episode of a seed; of a generation that
+        failed it tells the `generation_error`. Raises InputError for futures that
+        `require_comparable` refuses."""
         return [self._measure(seed, *start) for start in list(self._starts(seed))]
 
     def _starts(self, seed: int) -> Iterator[tuple[CellState, Observation]]:
@@ -92,11 +94,11 @@ class OpenLoop:
         cell.set_state(state)
         row: dict[str, object] = {'seed': seed, 'start_s': round(cell.time, 3),
                                   'stage': cell.stage()}
-        begin = time.perf_counter()
-        future = self._generator.generate(observation, task=cell.task, seed=seed,
-                                          steps=self._steps)
-        row['generate_s'] = time.perf_counter() - begin
-        metrics.require_comparable(future, cell.cameras)
+        future, told = imagine(self._generator, observation, cell.task, seed, self._steps)
+        row |= told
+        if future is None:
+            return row
+        metrics.require_comparable(future, observation)
         truth = self._truth(future)
         if self._generator.name == 'oracle':
             return row | tracker_alone(truth, self._T_ref_cameras, self._tracker, self._measured)
@@ -104,11 +106,8 @@ class OpenLoop:
                 | against_truth(future, truth, self._T_ref_cameras, self._tracker, self._measured))
 
     def _truth(self, future: Future) -> Truth:
-        if self._oracle is None:  # a generator's futures all have one shape
-            self._oracle = OracleGenerator(lambda: self._state, future.frames - 1, future.dt,
-                                           *future.rgb.shape[2:4])
-        poses, opening = [], []
-        for rolled in self._oracle.roll(self._cell.task, self._state):
+        oracle, poses, opening = self._oracle_like(future), [], []
+        for rolled in oracle.roll(self._cell.task, self._state):
             self._copy.set_state(rolled)
             poses.append(self._copy.tcp_pose())
             opening.append(self._copy.opening)
@@ -116,9 +115,26 @@ class OpenLoop:
             rendered = future
         else:
             self._copy.set_state(self._state)  # what the cell observes may be faulty
-            rendered = self._oracle.generate(self._copy.observe(480, 640), task=self._cell.task,
-                                             seed=0)
+            rendered = oracle.generate(self._copy.observe(480, 640), task=self._cell.task, seed=0)
         return Truth(np.stack(poses), np.array(opening), rendered)
+
+    def _oracle_like(self, future: Future) -> OracleGenerator:
+        """The oracle whose futures have the shape of this one, as most of a generator have."""
+        shape = future.frames - 1, future.dt, *future.rgb.shape[2:4]
+        if self._oracle is None or shape != self._shape:
+            self._oracle, self._shape = OracleGenerator(lambda: self._state, *shape), shape
+        return self._oracle
+
+
+def imagine(generator: Generator, observation: Observation, task: str, seed: int,
+            steps: int | None) -> tuple[Future | None, dict[str, object]]:
+    """The future and, as entries of a row, how long it took; no future and why when it failed."""
+    begin = time.perf_counter()
+    try:
+        future = generator.generate(observation, task=task, seed=seed, steps=steps)
+    except FourdgenError as error:  # one that failed must not lose the others
+        return None, {'generation_error': str(error)}
+    return future, {'generate_s': time.perf_counter() - begin}
 
 
 def tracker_alone(truth: Truth, T_ref_cameras: Array, tracker: Tracker,
@@ -189,8 +205,8 @@ def _build(task: str, generator: str, camera_set: str, tracker: Path | None,
            fault: Fault | None, steps: int | None) -> Callable[[int], dict]:
     limit_threads(generator)
     cell = build_cell(task, camera_set, fault)
-    imagine = load_generator(generator, cell.state)
-    loop = OpenLoop(cell, imagine, build_tracker(cell, imagine, tracker), steps)
+    loaded = load_generator(generator, cell.state)
+    loop = OpenLoop(cell, loaded, build_tracker(cell, loaded, tracker), steps)
     return lambda seed: {'seed': seed, 'starts': loop.run(seed)}
 
 
@@ -230,7 +246,8 @@ def measured(build: Callable[..., Callable[[int], dict]], args: tuple, seeds: It
                 'futures': starts}
 
     batch = Batch() if batch is None else batch
-    return batch.run(build, args, seeds, {'evaluate': what}, report, on_result)
+    identity = {'evaluate': what} | settings(what['generator'])
+    return batch.run(build, args, seeds, identity, report, on_result)
 
 
 PER_FRAME = ('tcp_mm', 'tcp_deg', 'opening_mm')
@@ -240,8 +257,13 @@ PER_FUTURE = ('generate_s', 'track_ms_per_frame', 'cross_view_iou', 'cross_view_
 
 
 def summarise(rows: list[dict]) -> dict[str, dict]:
-    """Median and p90 of every measure over all rows; poses also for the last frame alone."""
+    """Median and p90 of every measure over all rows; poses also for the last frame alone. Failed
+    generations, where there are any, count as such and in nothing else."""
     result: dict[str, dict] = {}
+    failed = sum('generation_error' in row for row in rows)
+    if failed:
+        result['generation_failures'] = {'n': len(rows), 'failed': failed}
+        rows = [row for row in rows if 'generation_error' not in row]
     for prefix in ('', 'true_'):
         tracked = [row for row in rows if f'{prefix}tcp_mm' in row]
         for key in PER_FRAME:

@@ -4,16 +4,22 @@
 from __future__ import annotations
 
 import json
+from itertools import takewhile
 from pathlib import Path
 
 from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.files import write_whole
 
 
 class PartialResults:
     """Rows of an unfinished report FILE in FILE.partial: its identity, then a line of JSON each."""
 
     def __init__(self, file: Path, identity: dict) -> None:
-        """Raises InputError when rows of a run with another identity are there."""
+        """Raises InputError when rows of a run with another identity are there, and for a folder
+        in the place of the report."""
+        if file.is_dir():
+            raise InputError(f'report {file}', expected='the name of a file', got='a folder',
+                             hint='Name a file in it.')
         self._file = file
         self._partial = file.with_name(f'{file.name}.partial')
         self.rows: list[dict] = []
@@ -29,11 +35,12 @@ class PartialResults:
         self.rows = entries[1:]
 
     def _read(self) -> list[dict]:
-        """Whole lines only; the last one may have been cut off and is removed."""
-        lines = self._partial.read_text(encoding='utf-8').splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith('\n')]
-        self._partial.write_text(''.join(whole), encoding='utf-8')
-        return [json.loads(line) for line in whole]
+        """The lines before the first that cannot be read, which a crash cut off or left empty; it
+        and what follows are removed."""
+        lines = self._partial.read_bytes().splitlines(keepends=True)
+        whole = list(takewhile(lambda entry: entry is not None, map(_entry, lines)))
+        write_whole(self._partial, ''.join(f'{json.dumps(entry)}\n' for entry in whole))
+        return whole
 
     def add(self, row: dict) -> None:
         """Keep one more row."""
@@ -42,5 +49,14 @@ class PartialResults:
 
     def finish(self, report: dict) -> None:
         """Write the report and forget the rows."""
-        self._file.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
+        write_whole(self._file, json.dumps(report, indent=1) + '\n')
         self._partial.unlink()
+
+
+def _entry(line: bytes) -> dict | None:
+    """The JSON of a whole line, None where it is none."""
+    try:
+        entry = json.loads(line) if line.endswith(b'\n') else None
+    except ValueError:  # not UTF-8, or not JSON
+        return None
+    return entry if isinstance(entry, dict) else None

@@ -15,7 +15,7 @@ from pathlib import Path
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.sensor_faults import Fault
 from fourdgen_ros.evaluation.faulty import require_sight
-from fourdgen_ros.evaluation.generators import fingerprint, is_policy
+from fourdgen_ros.evaluation.generators import fingerprint, is_policy, settings
 from fourdgen_ros.evaluation.road import Road, RoadConfig, RoadResult
 from fourdgen_ros.evaluation.seeds import Batch
 from fourdgen_ros.evaluation.stack import build_road, limit_threads, versions
@@ -39,10 +39,11 @@ class RolloutSpec:
     fault: Fault | None = None
 
     def identity(self) -> dict:
-        """The spec with the weights' fingerprint, as JSON."""
+        """The spec with the identity of weights and settings, as JSON."""
         spec = asdict(self)
         del spec['fault']
-        return spec | self.fault_text() | {'weights': fingerprint(self.generator)}
+        return (spec | self.fault_text() | {'weights': fingerprint(self.generator)}
+                | settings(self.generator))
 
     def fault_text(self) -> dict:
         """The fault as an entry of a report; none without one, as in reports that knew none."""

@@ -20,7 +20,7 @@ class Batch:
     workers: processes, or Ray actors with `ray`, see `pool.results`. file: where the report goes;
     finished seeds are kept beside it until it is complete, so that an interrupted run goes on where
     it was. reuse: a finished report of the same measurement and seeds in `file` is returned as it
-    is.
+    is; one that cannot be read is not finished.
     """
 
     workers: int = 1
@@ -65,5 +65,13 @@ class Batch:
     def _finished(self, mark: dict) -> dict | None:
         if self.file is None or not self.file.is_file():
             return None
-        report = json.loads(self.file.read_text(encoding='utf-8'))
-        return report if {key: report.get(key) for key in mark} == mark else None
+        try:
+            report = json.loads(self.file.read_bytes())
+        except ValueError:  # cut off or empty
+            return None
+        if not isinstance(report, dict):
+            return None
+        # Reports of before settings were told are known by their weights alone.
+        by_weights = mark | {'identity': {key: value for key, value in mark['identity'].items()
+                                          if key != 'settings'}}
+        return report if {key: report.get(key) for key in mark} in (mark, by_weights) else None

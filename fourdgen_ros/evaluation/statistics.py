@@ -76,3 +76,11 @@ def summary(values: Iterable[float], *quantiles: int) -> dict[str, float | int]:
     if not len(finite):
         return {'n': 0}
     return {'n': len(finite)} | {f'p{q}': float(np.percentile(finite, q)) for q in quantiles}
+
+
+def by_frame(rows: Sequence[Sequence[float]], *percentiles: float) -> list[list[float]]:
+    """Percentiles over rows at each of their places, a list each; rows may be of different lengths,
+    and a place that only some have is told by those."""
+    places = [[row[i] for row in rows if i < len(row)]
+              for i in range(max(map(len, rows), default=0))]
+    return [[float(np.percentile(values, q)) for values in places] for q in percentiles]

@@ -41,8 +41,10 @@ class TrackerNode(ManagedNode):
         super().__init__('tracker', **options)
         self.parameter('robot', 'panda', 'the name of a file in config/robots: its base frame, in '
                        'which results lie, its tool centre point and its finger joints')
-        self.parameter('history', 60.0, 'how far back transforms and joint states are kept: longer '
-                                        'than a generation takes [s]', low=1.0, high=3600.0)
+        self.parameter('history', 240.0,
+                       'how far back transforms and joint states are kept: longer than a '
+                       'generation may take, stage_timeout of the task loop [s]',
+                       low=1.0, high=3600.0)
         self.parameter('tf_timeout', 1.0, 'how long to wait for a transform [s]',
                        low=0.0, high=60.0, dynamic=True)
         self.parameter('tf_gap', 0.25, 'the robot\'s pose is interpolated between transforms at '

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.policy.model import HORIZON, About, Policy, create, load, observed, statistics
+from fourdgen_ros.training.binding import bind_start, require_kind, require_weights
 from fourdgen_ros.training.dataset import Demonstrations, Episode, read_meta, split, task_names
 from fourdgen_ros.training.loop import LoopConfig, train
 
@@ -66,8 +67,10 @@ def train_policy(folders: list[Path], out: Path, config: LoopConfig, *, batch: i
     errors of the tool (mm) over the horizon, mean and median, on validation episodes.
 
     Starts from the policy in folder `init`, or from random weights, which follow from the seed.
-    Raises InputError for data sets that do not fit together or to the policy in `init`.
+    Raises InputError for data sets that do not fit together or to the policy in `init`, and for
+    check-points in `out` of another start.
     """
+    require_kind(out, 'diffusion-policy')
     torch.manual_seed(config.seed)
     tasks = task_names(folders)
     data = Demonstrations(folders, tasks, limit=episodes, depth=False)
@@ -84,6 +87,9 @@ def train_policy(folders: list[Path], out: Path, config: LoopConfig, *, batch: i
         if policy.about != about:
             raise InputError(f'policy {init}', expected=f'one for {about}', got=str(policy.about),
                              hint='Give the data sets of the same tasks and cameras.')
+    require_weights(config.folder, config.minutes, '--dynamics-minutes', given=init is not None)
+    bind_start(config.folder, {'--init': init, '--seed': config.seed, '--data': folders,
+                               '--episodes': episodes}, config.minutes)
     log.info('%d episodes, %.1f M parameters', len(data.episodes),
              sum(p.numel() for p in policy.net.parameters()) / 1e6)
     checks = [samples(data, rng, _VALIDATION, episodes, about) for episodes in held]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the check-points in a folder belong to: one architecture, and one codec."""
+"""What the check-points in a folder belong to: one architecture, one codec, one start."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from torch import nn
 
 from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.files import write_whole
+from fourdgen_ros.generator.load import kind_of
+
+# preset -> folders of its runs
+_STAGES = {'tiny': ('codec', 'dynamics'), 'svd-4dgen': ('vae_pointmap', 'denoiser', 'gripper'),
+           'diffusion-policy': ('training',)}
+_DATA = {'--data', '--episodes'}
 
 
 def bind(folder: Path, codec: nn.Module) -> None:
@@ -40,11 +48,8 @@ def bind_config(folder: Path, model: Mapping[str, Any]) -> None:
     change the weights' shapes, so that they could be loaded all the same. While there are none yet,
     it may be another one than at the last start.
     """
-    config: dict[str, Any] = json.loads(json.dumps(
-        {key: value for key, value in model.items() if not key.startswith('_')}))
-    mark = folder / 'model.json'
-    begun = mark.is_file() and next(folder.rglob('last.pt'), None) is not None
-    trained = json.loads(mark.read_text(encoding='utf-8')) if begun else config
+    config = {key: value for key, value in model.items() if not key.startswith('_')}
+    config, trained = _bound(folder / 'model.json', config)
     changed = [key for key in config if config[key] != trained.get(key)]
     if changed:
         raise InputError(
@@ -55,8 +60,69 @@ def bind_config(folder: Path, model: Mapping[str, Any]) -> None:
             hint='Give the options and the data of the first start (--no-depth: depth; '
                  '--no-cross-view: cross_view; --size: height and width; --data: tasks), or '
                  'another --out.')
-    folder.mkdir(parents=True, exist_ok=True)
-    if PartialState().is_main_process and not begun:
-        part = folder / 'model.json.part'
-        part.write_text(json.dumps(config, indent=2) + '\n', encoding='utf-8')
-        part.replace(mark)  # whole at once: other processes read it
+
+
+def bind_start(folder: Path, start: Mapping[str, Any], minutes: float) -> None:
+    """Tie the check-points of a stage in `folder` to the options that it was started with, by
+    their names, as `bind_config`; paths count as they were typed.
+
+    A stage that has had its `minutes` is not trained any more: other data are then as good.
+    """
+    given, first = _bound(folder / 'start.json', start)
+    changed = [key for key in given if given[key] != first.get(key)]
+    if not changed or (set(changed) <= _DATA and _spent(folder) >= minutes):
+        return
+    raise InputError(
+        f'check-points in {folder}',
+        expected=', '.join(_option(key, first.get(key)) for key in changed)
+        + ', as at their first start',
+        got=', '.join(_option(key, given[key]) for key in changed),
+        hint='Give the options of the first start, remove that folder to begin the stage again, '
+             'or give another --out.')
+
+
+def require_weights(folder: Path, minutes: float, option: str, *, given: bool) -> None:
+    """Raise InputError for a stage without `minutes`, check-points in `folder` and `given` weights
+    to start from: random ones would be left. `option` tells its minutes."""
+    if minutes <= 0.0 and not given and not (folder / 'last.pt').is_file():
+        raise InputError(f'{option} 0', expected='weights to start from',
+                         got=f'none, and no check-points in {folder}',
+                         hint='Give minutes, or a preset that has been trained.')
+
+
+def require_kind(out: Path, preset: str) -> None:
+    """Raise InputError when `out` holds a run or a preset of another kind than `preset`."""
+    others = [kind for kind, stages in _STAGES.items() if kind != preset
+              and (any((out / stage).is_dir() for stage in stages)
+                   or kind == kind_of(out / 'preset'))]
+    if others:
+        raise InputError(f'--out {out}', expected=f'a new folder, or a run of {preset}',
+                         got=f'a run of {others[0]}', hint='Give another --out.')
+
+
+def _bound(mark: Path, present: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`present` as JSON has it, and what the check-points beside or below `mark` were trained with;
+    `present`, which is then written there, while there are none."""
+    now: dict[str, Any] = json.loads(json.dumps(present, default=str))
+    if mark.is_file() and next(mark.parent.rglob('last.pt'), None) is not None:
+        return now, json.loads(mark.read_text(encoding='utf-8'))
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    if PartialState().is_main_process:
+        write_whole(mark, json.dumps(now, indent=2) + '\n')  # other processes read it
+    return now, now
+
+
+def _spent(folder: Path) -> float:
+    """Minutes that the stage in `folder` has been trained."""
+    last = folder / 'last.pt'
+    if not last.is_file():
+        return 0.0
+    return float(torch.load(last, map_location='cpu', weights_only=True, mmap=True)['minutes'])
+
+
+def _option(key: str, value: Any) -> str:
+    """How an option is typed."""
+    if value is None or value is False:
+        return f'no {key}'
+    words = value if isinstance(value, list) else [] if value is True else [value]
+    return ' '.join(map(str, (key, *words)))

@@ -206,6 +206,19 @@ class Demonstrations:
                                      hint=f'Make it so: fourdgen data cache --size {height} '
                                           f'{width}.')
 
+    def require_views(self, most: int | None = None) -> None:
+        """Raises InputError unless all episodes have the same number of views, `most` at most."""
+        views = {str(folder): {self.episodes[i].rgb.shape[1] for i in episodes}
+                 for folder, episodes in zip(self._folders, self.sets, strict=True)}
+        numbers = set().union(*views.values())
+        if len(numbers) != 1 or (most is not None and max(numbers) > most):
+            told = ', '.join(f'{folder}: {" and ".join(map(str, sorted(found)))}'
+                             for folder, found in views.items())
+            raise InputError('views of the data sets', got=told,
+                             expected='one number of them' + ('' if most is None
+                                                              else f', at most {most}'),
+                             hint='Train on data sets of the same cameras.')
+
     def codec_records(self, rng: np.random.Generator, size: int, episodes: Sequence[int],
                       reach: int, *, sensor_faults: bool = False) -> CodecRecords:
         """Random frames at most `reach` records after their frame 0. With `sensor_faults` what is
@@ -309,16 +322,25 @@ def split(data: Demonstrations) -> tuple[list[int], list[list[int]]]:
 
 
 def read_meta(folder: Path) -> dict:
-    """What `meta.json` says of a data set; raises InputError when the folder is none."""
+    """What `meta.json` says of a data set, `task` and `rate_hz` at least; raises InputError when
+    the folder is none."""
     meta_file = folder / 'meta.json'
     count = len(list(folder.glob('episode_*.npz')))
     if not meta_file.is_file() or not count:
         raise InputError(f'data set {folder}', expected='meta.json and episode_*.npz',
                          got=f'{count} episodes', hint='Make one: fourdgen collect --out DIR.')
-    meta = json.loads(meta_file.read_text())
+    try:
+        meta = dict(json.loads(meta_file.read_bytes()))
+    except (ValueError, TypeError) as error:  # cut off, or no object
+        raise InputError(f'{meta_file}', expected='what a data set says of itself, in JSON',
+                         got=f'{type(error).__name__}: {error}', hint='Make it again.') from error
     if meta.get('format') != FORMAT:
         raise InputError(f'data set {folder}', expected=f'format {FORMAT}',
                          got=str(meta.get('format')), hint='Collect it again.')
+    missing = [key for key in ('task', 'rate_hz') if key not in meta]
+    if missing:
+        raise InputError(f'{meta_file}', expected='task and rate_hz', got=f'no {missing[0]}',
+                         hint='Make it again.')
     if count < meta.get('episodes', count):
         raise InputError(f'data set {folder}', expected=f"{meta['episodes']} episodes",
                          got=str(count), hint='Its making was stopped: give the same `fourdgen '

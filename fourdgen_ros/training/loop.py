@@ -7,8 +7,9 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,8 @@ def train(model: nn.Module, config: LoopConfig, draw: Callable[[np.random.Genera
     EMA weights; the weights with the smallest `better` end up in the model and in `folder/best.pt`.
     A run that was killed goes on from `folder/last.pt`. With no steps or minutes to do, a model
     that was never trained here stays as it is, and nothing is returned. Raises TrainingError when
-    the loss is not finite. Curves: `log.jsonl`, and TensorBoard's in `folder`/tensorboard.
+    the loss is not finite or the disk is full. Curves: `log.jsonl`, and TensorBoard's in
+    `folder`/tensorboard.
 
     Under `accelerate launch` every process draws batches of its own, gradients are averaged, and
     the first process alone keeps the time, validates and writes; the folder is one that all see.
@@ -186,11 +188,27 @@ class _Ahead:
 
 def _save(state: dict, file: Path) -> None:
     partial = file.with_suffix('.partial')
-    torch.save(state, partial)
-    partial.replace(file)
+    with _room_for(file):
+        try:
+            torch.save(state, partial)
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def _append(folder: Path, row: dict) -> None:
     log.info('%s', row)
-    with (folder / 'log.jsonl').open('a') as out:
+    file = folder / 'log.jsonl'
+    with _room_for(file), file.open('a') as out:
         out.write(json.dumps(row) + '\n')
+
+
+@contextmanager
+def _room_for(file: Path) -> Iterator[None]:
+    """Raises TrainingError when `file` cannot be written, which torch tells by a RuntimeError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise TrainingError(f'disk of {file}', expected=f'room for {file.name}', got=str(error),
+                            hint='Make room and give the same command again: it goes on from the '
+                                 'last check-point that is whole.') from error

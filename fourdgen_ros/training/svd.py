@@ -29,7 +29,13 @@ from fourdgen_ros.generator.svd.parts import SvdConfig
 from fourdgen_ros.generator.svd.sampling import noisy_input, sample, time_of
 from fourdgen_ros.generator.svd.unet import MultiViewDenoiser
 from fourdgen_ros.training import svd_losses
-from fourdgen_ros.training.binding import bind, bind_config
+from fourdgen_ros.training.binding import (
+    bind,
+    bind_config,
+    bind_start,
+    require_kind,
+    require_weights,
+)
 from fourdgen_ros.training.dataset import ClipBatch, Demonstrations, read_meta, split, task_names
 from fourdgen_ros.training.loop import LoopConfig, train
 from fourdgen_ros.training.resize import fit
@@ -233,12 +239,13 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, svd: str | None = N
     svd-4dgen preset in folder `init`. `size` is (height, width) in px of the images, by default the
     preset's own or 256x320; `checkpointing` spares memory for time. The time between frames is the
     preset's own, or with SVD that of `dt_of`. Raises InputError for data or weights that do not
-    fit, or when it is not told one start.
+    fit, when it is not told one start, or when the gripper network would stay random.
     """
     if (svd is None) == (init is None):
         raise InputError('start of the training', expected='SVD weights or a preset, one of them',
                          got='both' if svd else 'neither',
                          hint='Give --svd FOLDER_OR_HUB_NAME or --init FOLDER.')
+    require_kind(out, 'svd-4dgen')
     torch.manual_seed(seed)
     tasks = task_names(data_folders)
     if init is None:
@@ -248,6 +255,7 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, svd: str | None = N
         networks, config = start.parts, replace(start.config, tasks=tasks)
     if size is not None:
         config = replace(config, height=size[0], width=size[1])
+    knows_gripper = init is not None and networks.gripper is not None
     if networks.gripper is None:
         networks.gripper = parts.new_gripper()
     device = PartialState().device
@@ -260,8 +268,16 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, svd: str | None = N
     # The gripper network sees frames one by one: what time lies between them does not matter.
     near = max(1, round(config.dt * data.rate))
     stride = data.stride(config.dt) if denoiser_minutes > 0 else near
+    if batch > 1:
+        data.require_views()
     clips = Clips(data, config, stride, device)
     bind_config(out, asdict(config))
+    require_weights(out / 'gripper', gripper_minutes, '--gripper-minutes', given=knows_gripper)
+    first = {'--svd': svd, '--init': init, '--seed': seed, '--data': data_folders,
+             '--episodes': episodes}
+    for name, minutes in (('vae_pointmap', vae_minutes), ('denoiser', denoiser_minutes),
+                          ('gripper', gripper_minutes)):
+        bind_start(out / name, first, minutes)
 
     def stage(name: str, minutes: float, rate: float) -> LoopConfig:
         return LoopConfig(out / name, steps=1_000_000, minutes=minutes, learning_rate=rate,

@@ -23,7 +23,13 @@ from fourdgen_ros.generator.layers import rotation_from_6d
 from fourdgen_ros.generator.sampling import sample_future
 from fourdgen_ros.generator.tiny import TinyGenerator, load_codec
 from fourdgen_ros.generator.tool import nearest_turned
-from fourdgen_ros.training.binding import bind, bind_config
+from fourdgen_ros.training.binding import (
+    bind,
+    bind_config,
+    bind_start,
+    require_kind,
+    require_weights,
+)
 from fourdgen_ros.training.dataset import (
     CodecBatch,
     CodecRecords,
@@ -290,8 +296,9 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
     such dynamics, `depth` for such a codec, `sensor_faults` for both. `batch` is the
     samples of a step of either stage, `learning_rate` where that begins to fall. `episodes` limits
     each data set to the first so many. Raises InputError for data, a preset or check-points in
-    `out` that do not fit.
+    `out` that do not fit, and for a stage without minutes that would leave random weights.
     """
+    require_kind(out, 'tiny')
     torch.manual_seed(seed)
     tasks = task_names(data_folders)
     codec = FrameCodec(depth=depth)
@@ -310,6 +317,16 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
     data = Demonstrations(data_folders, tuple(dynamics.config.tasks), limit=episodes,
                           depth=codec.config.depth)
     data.require_size(codec.config.height, codec.config.width)
+    data.require_views(dynamics.config.max_views)
+    data.stride(dynamics.config.dt)  # of the second stage, which begins hours later
+    require_weights(out / 'codec', codec_minutes, '--codec-minutes',
+                    given=init is not None or init_codec is not None)
+    require_weights(out / 'dynamics', dynamics_minutes, '--dynamics-minutes',
+                    given=init is not None)
+    first = {'--init': init, '--init-codec': init_codec, '--seed': seed,
+             '--sensor-faults': sensor_faults, '--data': data_folders, '--episodes': episodes}
+    bind_start(out / 'codec', first, codec_minutes)
+    bind_start(out / 'dynamics', first, dynamics_minutes)
     log.info('%d episodes', len(data.episodes))
 
     def stage(name: str, minutes: float) -> LoopConfig:

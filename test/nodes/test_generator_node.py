@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -56,6 +57,17 @@ def test_publishes_a_future_that_late_joiners_get(graph: Graph) -> None:
     # captured after the goal was sent, not an older one that was at hand
     assert min(v.stamp for v in generator.observations[0].views) > before
     np.testing.assert_allclose(generator.observations[0].reference.depth[1:], DEPTH, atol=1e-3)
+
+
+def test_a_generator_that_tells_no_times_is_timed(graph: Graph) -> None:
+    generator = Freeze()
+    generator.release.clear()
+    graph.add(Cameras())
+    node = graph.add(GeneratorNode(generator, **parameters()))
+    threading.Timer(0.3, generator.release.set).start()
+    assert generate(graph).error_msg == ''
+    last = node._latencies.values()['generate: last / p50 / p95 [s]'].split(' / ')[0]
+    assert float(last) > 0.0
 
 
 def test_never_uses_an_image_from_before_the_goal(graph: Graph) -> None:

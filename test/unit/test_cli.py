@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import pytest
 from fourdgen_ros.cli import __main__ as cli
 from fourdgen_ros.cli import checks, doctor
 from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.paths import share_directory
 
 
 def test_an_error_of_ours_is_one_message(
@@ -134,3 +136,15 @@ def test_zsh_completion_names_every_verb(capsys: pytest.CaptureFixture) -> None:
     assert script.startswith('#compdef fourdgen')
     for verb in cli.VERBS:
         assert f'{verb}:' in script
+
+
+def test_the_generator_of_the_tutorial_is_timed_though_it_tells_no_times(
+        tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (share_directory() / 'docs' / 'tutorials' / 'generator.md').read_text(encoding='utf-8')
+    (tmp_path / 'tutorial_generator.py').write_text(text.split('```python\n')[1].split('```')[0])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert cli.main(['generate', '--from-cell', '7', '--generator', 'tutorial_generator:Freeze',
+                     '--out', str(tmp_path), '--json', str(tmp_path / 'f.json')]) == 0
+    told = json.loads((tmp_path / 'f.json').read_text())
+    assert told['timings'] == {} and told['seconds'] > 0.0
+    assert (told['generator'], told['views']) == ('freeze', ['cam_left'])

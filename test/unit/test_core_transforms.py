@@ -87,7 +87,7 @@ def test_a_loop_is_an_error(tree):
 def test_history_is_bounded(tree):
     for second in range(3, 20):
         tree.set('base', 'hand', moved(0.0), second * S)
-    with pytest.raises(TransformError, match='before'):
+    with pytest.raises(TransformError, match='before its first sample.*raise .*`history`'):
         tree.lookup('base', 'hand', 13 * S)
     tree.lookup('base', 'hand', 14 * S)
 

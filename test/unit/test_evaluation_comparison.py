@@ -44,7 +44,17 @@ def test_the_table_tells_each_generator_apart() -> None:
     theirs = next(line for line in text.splitlines() if line.startswith('| theirs | 2/10 |'))
     assert '| -0.60 (-0.80 to -0.16) | 0.031 |' in theirs, theirs
     ours = next(line for line in text.splitlines() if line.startswith('| ours | 12.3 |'))
-    assert ours.endswith('| 30.0 | 0.5 | 0.71 |')
+    assert ours.endswith('| 30.0 |  |  | 0.5 | 0.71 |')
+
+
+def test_the_table_counts_futures_that_failed() -> None:
+    some, none = entry('some', 1, [1.0, 2.0, 3.0]), entry('none', 1, [1.0, 2.0, 3.0])
+    some.open['measures'] |= {'generation_failures': {'n': 9, 'failed': 2},
+                              'tracking_failures': {'n': 7, 'failed': 1}}
+    text = table([some, none])
+    assert '| TCP mm p90 | not generated | not tracked |' in text
+    assert '| 3.0 | 2/9 | 1/7 | 0.5 | 0.71 |' in text
+    assert '| 3.0 |  |  | 0.5 | 0.71 |' in text
 
 
 def test_tasks_are_pooled_over_the_seeds_that_both_ran() -> None:

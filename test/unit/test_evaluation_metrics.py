@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from fourdgen_ros.core import se3
-from fourdgen_ros.core.camera import intrinsics_from_fovy
+from fourdgen_ros.core.camera import intrinsics_from_fovy, resize_intrinsics
 from fourdgen_ros.core.errors import InputError
-from fourdgen_ros.core.types import Future
+from fourdgen_ros.core.types import Future, Observation, RgbdView
 from fourdgen_ros.evaluation import metrics
 
 H, W = 60, 80
@@ -92,19 +92,36 @@ def _part(future: Future, views: int, frames: int) -> Future:
     return replace(future, **arrays, K=future.K[:views], cameras=future.cameras[:views])
 
 
+def _observation(*cameras: str, scale: int = 1) -> Observation:
+    size = scale * H, scale * W
+    return Observation(tuple(
+        RgbdView(np.zeros((*size, 3), np.uint8), np.ones(size, np.float32),
+                 resize_intrinsics(K, (H, W), *size), 0, camera) for camera in cameras))
+
+
 def test_a_future_with_other_views_cannot_be_compared(plate: Future) -> None:
-    metrics.require_comparable(plate, ('a', 'b'))
+    metrics.require_comparable(plate, _observation('a', 'b'))
     with pytest.raises(InputError, match=r"\('a', 'b'\); got 1, \('a',\)"):
-        metrics.require_comparable(_part(plate, 1, 2), ('a', 'b'))
+        metrics.require_comparable(_part(plate, 1, 2), _observation('a', 'b'))
     with pytest.raises(InputError, match=r"\('a',\); got 2, \('a', 'b'\)"):
-        metrics.require_comparable(plate, ('a',))
+        metrics.require_comparable(plate, _observation('a'))
     with pytest.raises(InputError, match='in its order'):
-        metrics.require_comparable(plate, ('b', 'a'))
+        metrics.require_comparable(plate, _observation('b', 'a'))
+
+
+def test_a_future_of_other_pixels_cannot_be_compared(plate: Future) -> None:
+    metrics.require_comparable(plate, _observation('a', 'b', scale=4))
+    near, squeezed = plate.K.copy(), plate.K.copy()
+    near[1, 0, 2] += 0.4
+    metrics.require_comparable(replace(plate, K=near), _observation('a', 'b'))
+    squeezed[1, 0] *= 0.75
+    with pytest.raises(InputError, match="K of camera 'b'.*resize_view"):
+        metrics.require_comparable(replace(plate, K=squeezed), _observation('a', 'b'))
 
 
 def test_a_future_of_one_frame_cannot_be_compared(plate: Future) -> None:
     with pytest.raises(InputError, match='T >= 2.*got T = 1'):
-        metrics.require_comparable(_part(plate, 2, 1), ('a', 'b'))
+        metrics.require_comparable(_part(plate, 2, 1), _observation('a', 'b'))
 
 
 def test_lift_leaves_out_what_the_camera_cannot_see() -> None:

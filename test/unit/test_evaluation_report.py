@@ -91,7 +91,8 @@ def evaluations(draw: st.DrawFn) -> dict:
                                        'mean': draw(rates)} for prefix in ('', 'true_')}
     measures = iou | {'tcp_mm': {'n': 4, 'p50': draw(millimetres), 'p90': draw(millimetres)},
                       'psnr_db': {'n': 4, 'p50': draw(millimetres), 'p90': draw(millimetres)},
-                      'tracking_failures': {'n': 30, 'failed': 2}}
+                      'tracking_failures': {'n': 30, 'failed': 2},
+                      'generation_failures': {'n': 33, 'failed': 3}}
     return {'task': 'A', 'generator': 'tiny', 'camera_set': 'fixed', 'weights': 'fedcba987654',
             'n': len(futures), 'measures': measures, 'futures': futures, 'versions': VERSIONS}
 
@@ -114,6 +115,7 @@ def test_every_figure_is_in_the_page(closed: list[dict], opened: list[dict]) -> 
                        *(r['measures'][f'{prefix}cross_view_iou'][q] for q in ('p50', 'mean'))]
         wanted += [r['measures'][key][q] for key in ('tcp_mm', 'psnr_db') for q in ('p50', 'p90')]
         assert 'Tracking failed on 2 of 30 generated futures.' in shown.text
+        assert 'Generation failed 3 times of 33.' in shown.text
     assert set(map(float, wanted)) <= set(shown.values)
     for r in closed:
         assert r['weights'] in shown.text

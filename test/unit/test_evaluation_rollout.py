@@ -8,12 +8,18 @@ import json
 import operator
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fourdgen_ros.core.errors import ExecutionError, InputError, MissingDependencyError
-from fourdgen_ros.evaluation.generators import fingerprint, load_generator, model_folder
+from fourdgen_ros.evaluation.generators import (
+    fingerprint,
+    load_generator,
+    model_folder,
+    settings,
+)
 from fourdgen_ros.evaluation.own import load_own
 from fourdgen_ros.evaluation.partial import PartialResults
 from fourdgen_ros.evaluation.pool import results
@@ -63,6 +69,59 @@ def test_partial_results_of_another_run_are_not_mixed_in(tmp_path: Path) -> None
     PartialResults(tmp_path / 'r.json', {'weights': 'abc'}).add({'seed': 0})
     with pytest.raises(InputError, match='another run'):
         PartialResults(tmp_path / 'r.json', {'weights': 'abd'})
+
+
+@pytest.mark.parametrize('rest', [b'\0\0\0\0\n{"seed": 4}\n', b'\xff\n', b'[1]\n'])
+def test_what_cannot_be_read_of_partial_results_is_measured_again(tmp_path: Path,
+                                                                 rest: bytes) -> None:
+    partial = tmp_path / 'r.json.partial'
+    partial.write_bytes(b'{"a": 1}\n{"seed": 3}\n' + rest)
+    assert PartialResults(tmp_path / 'r.json', {'a': 1}).rows == [{'seed': 3}]
+    partial.write_bytes(rest)
+    assert PartialResults(tmp_path / 'r.json', {'a': 1}).rows == []
+    PartialResults(tmp_path / 'r.json', {'a': 1}).add({'seed': 5})
+    assert PartialResults(tmp_path / 'r.json', {'a': 1}).rows == [{'seed': 5}]
+
+
+def test_a_folder_is_no_report(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match='a folder.*Name a file'):
+        PartialResults(tmp_path, {})
+
+
+def _count(file: Path, identity: dict) -> list[int]:
+    """The seeds that a batch measured; its report is reused."""
+    measured: list[int] = []
+
+    def build() -> Callable[[int], dict]:
+        def measure(seed: int) -> dict:
+            measured.append(seed)
+            return {'seed': seed}
+
+        return measure
+
+    Batch(file=file, reuse=True).run(build, (), [0, 1], identity, lambda rows: {'n': len(rows)},
+                                     lambda row: None)
+    assert json.loads(file.read_text())['n'] == 2
+    return measured
+
+
+@pytest.mark.parametrize('damage', [lambda text: text[:20], lambda text: '', lambda text: '[]'])
+def test_a_report_that_cannot_be_read_is_not_finished(tmp_path: Path,
+                                                      damage: Callable[[str], str]) -> None:
+    file = tmp_path / 'r.json'
+    assert _count(file, {'weights': 'a'}) == [0, 1]
+    assert _count(file, {'weights': 'a'}) == []
+    file.write_text(damage(file.read_text()))
+    assert _count(file, {'weights': 'a'}) == [0, 1]
+
+
+def test_a_report_is_kept_by_weights_and_settings(tmp_path: Path) -> None:
+    file = tmp_path / 'r.json'
+    _count(file, {'weights': 'a'})  # of before settings were told
+    assert _count(file, {'weights': 'a', 'settings': 'x'}) == []
+    assert _count(file, {'weights': 'b', 'settings': 'x'}) == [0, 1]
+    assert _count(file, {'weights': 'b', 'settings': 'y'}) == [0, 1]
+    assert _count(file, {'weights': 'b', 'settings': 'y'}) == []
 
 
 @pytest.mark.parametrize(('seeds', 'workers'), [([], 1), ([0], 0)])
@@ -124,3 +183,31 @@ def test_fingerprint_changes_with_the_weights(tmp_path: Path) -> None:
     (tmp_path / 'a.safetensors').write_bytes(b'2')
     assert len(before) == 12
     assert fingerprint(str(tmp_path)) != before
+
+
+def test_settings_change_with_whatever_stands_beside_the_weights(tmp_path: Path) -> None:
+    assert settings('oracle') == {}
+    (tmp_path / 'dynamics').mkdir()
+    told = []
+    for name, text in (('dynamics/config.json', '{"dt": 0.4}'),
+                       ('dynamics/config.json', '{"dt": 0.2}'), ('svd_4dgen.json', '{}'),
+                       ('a.safetensors', ''), ('README.md', 'no setting'),
+                       ('a.safetensors', 'other weights')):
+        (tmp_path / name).write_text(text)
+        told.append(settings(str(tmp_path))['settings'])
+    assert len(set(told[:4])) == 4
+    assert told[3] == told[4] == told[5]
+    assert RolloutSpec('A', str(tmp_path)).identity()['settings'] == told[-1]
+
+
+def test_another_module_is_another_generator(tmp_path: Path,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = 'never_imported:Mine'  # of imported ones Python knows the file that it imported
+    (tmp_path / 'never_imported.py').write_text('class Mine: ...')
+    before = fingerprint(name)
+    assert len(before) == 12 and settings(name) == {}
+    (tmp_path / 'never_imported.py').write_text('class Mine: ...  # changed')
+    assert fingerprint(name) != before
+    with pytest.raises(InputError, match='No module named'):
+        fingerprint('no_such_module:Mine')

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fourdgen_ros.evaluation.statistics import paired, summary, wilson
+from fourdgen_ros.evaluation.statistics import by_frame, paired, summary, wilson
 
 
 # Values by R's prop.test(x, n, correct = FALSE) and by published tables.
@@ -84,3 +84,9 @@ def test_summary_ignores_what_is_not_finite() -> None:
     assert summary([1.0, 3.0, math.nan, math.inf, 2.0], 50, 95) == {
         'n': 3, 'p50': 2.0, 'p95': pytest.approx(2.9)}
     assert summary([math.nan], 50) == {'n': 0}
+
+
+def test_futures_of_different_lengths_are_summarised_frame_by_frame() -> None:
+    assert by_frame([[1.0, 10.0, 5.0], [3.0, 20.0]], 50, 100) == [[2.0, 15.0, 5.0],
+                                                                  [3.0, 20.0, 5.0]]
+    assert by_frame([], 50, 90) == [[], []]

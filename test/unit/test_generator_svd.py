@@ -19,7 +19,7 @@ from fourdgen_ros.core import se3
 from fourdgen_ros.core.camera import pointmap
 from fourdgen_ros.core.errors import GenerationError, InputError
 from fourdgen_ros.core.types import Observation
-from fourdgen_ros.generator.load import load_generator
+from fourdgen_ros.generator.load import kind_of, load_generator
 from fourdgen_ros.generator.svd import parts, pointmaps
 from fourdgen_ros.generator.svd.anchoring import anchor_reference, anchor_view
 from fourdgen_ros.generator.svd.conditioning import Condition, image_tokens
@@ -187,6 +187,23 @@ def test_save_and_load_give_the_same_future(tmp_path) -> None:
             assert torch.equal(x, y.cpu())
     a, b = (x.generate(observation(), task=TASK, seed=1) for x in (g, loaded))
     np.testing.assert_allclose(a.points, b.points, atol=1e-3)
+
+
+def test_a_part_of_an_older_preset_does_not_stay(tmp_path) -> None:
+    g = small()
+    g.save_pretrained(tmp_path)
+    g.parts.gripper = None
+    g.save_pretrained(tmp_path)
+    assert not (tmp_path / 'gripper').exists()
+    assert load_generator(tmp_path).parts.gripper is None
+
+
+def test_a_folder_of_two_presets_is_refused(tmp_path) -> None:
+    small().save_pretrained(tmp_path)
+    assert kind_of(tmp_path) == 'svd-4dgen'
+    (tmp_path / 'dynamics').mkdir()
+    with pytest.raises(InputError, match='the parts of one preset; got dynamics.*write the preset'):
+        load_generator(tmp_path)
 
 
 def test_damaged_weights_do_not_make_a_future() -> None:

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 pytest.importorskip('transformers', reason="pip install 'fourdgen_ros[svd]'")
 
+from fourdgen_ros.cli import __main__ as cli
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.generator.svd import convert, keymap
 from fourdgen_ros.generator.svd.parts import Parts
@@ -143,3 +144,9 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path) -> None:
     torch.save({'state_dict': {}, 'hyper_parameters': CONFIG}, tmp_path / 'code.ckpt')
     with pytest.raises(InputError, match='Python objects.*safetensors'):
         convert.read(tmp_path / 'code.ckpt')
+
+
+def test_a_preset_of_tiny_is_not_written_over(tmp_path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / 'dynamics').mkdir()
+    assert cli.main(['convert', 'none.ckpt', '--out', str(tmp_path)]) == 1
+    assert 'got a preset of tiny' in ' '.join(capsys.readouterr().err.split())

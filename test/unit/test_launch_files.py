@@ -7,6 +7,7 @@ import ast
 from pathlib import Path
 
 import pytest
+import yaml
 
 from fourdgen_ros.core.paths import share_directory
 
@@ -50,3 +51,14 @@ def test_executables_exist(path: Path) -> None:
               if isinstance(element, ast.Constant) and isinstance(element.value, str)}
     for name in names | listed:
         assert (share_directory() / 'scripts' / 'nodes' / name).is_file(), name
+
+
+def _parameters(file: str, node: str) -> dict:
+    values = yaml.safe_load((share_directory() / 'config' / file).read_text(encoding='utf-8'))
+    return values[f'/**/{node}']['ros__parameters']
+
+
+@pytest.mark.parametrize('file', ['tracker.yaml', 'sim.yaml', 'replay.yaml'])
+def test_the_tracker_remembers_longer_than_a_generation_may_take(file: str) -> None:
+    limit = _parameters('task_loop.yaml', 'task_loop')['stage_timeout']
+    assert _parameters(file, 'tracker')['history'] > limit

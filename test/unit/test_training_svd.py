@@ -152,8 +152,10 @@ def test_a_preset_is_trained_from_svd_and_carried_on(folder, tmp_path, monkeypat
     with pytest.raises(InputError, match='another one, whose latents'):
         svd.train_preset([folder], tmp_path / 'out', init=tmp_path / 'start', size=(32, 48),
                          **nothing)
-    svd.train_preset([folder], tmp_path / 'other', svd=str(tmp_path / 'start'), size=(48, 64),
-                     **nothing)
+    fresh = dict(svd=str(tmp_path / 'start'), size=(48, 64))
+    with pytest.raises(InputError, match='--gripper-minutes 0; expected weights to start from'):
+        svd.train_preset([folder], tmp_path / 'other', **fresh, **nothing)
+    svd.train_preset([folder], tmp_path / 'other', **fresh, **nothing | {'gripper_minutes': 1e-3})
     assert load_generator(tmp_path / 'other' / 'preset').config.dt == DT
     small().save_pretrained(tmp_path / 'half')
     with pytest.raises(InputError, match='multiple of 2 Hz; got 5 Hz'):

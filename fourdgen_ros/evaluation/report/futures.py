@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from fourdgen_ros.evaluation.measures import MEASURES
 from fourdgen_ros.evaluation.report.charts import Bar, Line, decades, horizon, intervals
 from fourdgen_ros.evaluation.report.load import Runs
 from fourdgen_ros.evaluation.report.markup import Markup, element, number, table
 from fourdgen_ros.evaluation.report.names import group, method, run_name
+from fourdgen_ros.evaluation.statistics import by_frame
 
 _KEYS = (('', 'generated'), ('true_', 'true'))
 
@@ -33,12 +32,8 @@ def _section(title: str, note: str, charts: list[tuple[str, Markup]], figures: M
 
 def per_frame(futures: list[dict], key: str) -> dict[str, list[float]]:
     """Median and p90 over futures of a measure by frame 1..T-1; empty where none has it."""
-    values = [future[key] for future in futures if key in future]
-    if not values:
-        return {}
-    array = np.array(values)
-    return {'median': np.median(array, axis=0).tolist(),
-            'p90': np.percentile(array, 90, axis=0).tolist()}
+    median, p90 = by_frame([future[key] for future in futures if key in future], 50, 90)
+    return {'median': median, 'p90': p90} if median else {}
 
 
 def _horizon(by_task: dict[str, list[dict]]) -> Markup:
@@ -104,8 +99,12 @@ def _measures(by_task: dict[str, list[dict]]) -> Markup:
                     for key, (text, unit, digits) in MEASURES.items()
                     if key in measures or f'true_{key}' in measures]
             failed = [(measures.get(f'{prefix}tracking_failures'), what) for prefix, what in _KEYS]
+            missing = measures.get('generation_failures')
             tables.append(table(['measure', 'median', 'p90', 'true futures: median', 'p90'], rows,
                                 f"{run_name(value, by_task)}: {value['n']} futures"))
+            if missing is not None:
+                tables.append(element('p', f'Generation failed {missing["failed"]} times of '
+                                           f'{missing["n"]}.'))
             tables += [element('p', f'Tracking failed on {found["failed"]} of {found["n"]} {what} '
                                     'futures.') for found, what in failed
                        if found is not None and found['failed']]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,11 +103,13 @@ class Parts:
     gripper: UNet2DModel | None = None
 
     def save(self, folder: Path) -> None:
-        """Write every part into its folder."""
+        """Write every part into its folder; that of a part that is none is removed."""
         for part in dataclasses.fields(self):
             network = getattr(self, part.name)
             if network is not None:
                 network.save_pretrained(folder / part.name)
+            else:
+                shutil.rmtree(folder / part.name, ignore_errors=True)
 
 
 def build(architecture: Architecture, device: str = 'cpu') -> Parts:
