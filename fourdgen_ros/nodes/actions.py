@@ -36,6 +36,10 @@ class CanceledError(Exception):
     """The client canceled the goal, or the node stops."""
 
 
+class UnansweredError(ExecutionError):
+    """A goal was sent and the server has not said whether it takes it: it may yet begin."""
+
+
 class Goal:
     """What the work of an action sees of its goal."""
 
@@ -249,6 +253,11 @@ class RunningGoal:
         """Whether the server called it a success; only after `wait` has returned True."""
         return self.status == GoalStatus.STATUS_SUCCEEDED
 
+    @property
+    def ended(self) -> bool:
+        """Whether the result has arrived."""
+        return self._result.done()
+
     def cancel(self) -> None:
         """Ask for the end and do not wait for the answer, which may come late or never."""
         self._handle.cancel_goal_async()
@@ -259,8 +268,9 @@ def send_goal(client: SafeActionClient, goal: Any, *, timeout: float,
               feedback: Callable[[Any], None] | None = None) -> RunningGoal:
     """Send a goal and wait until it is accepted.
 
-    Raises ExecutionError when there is no server, no answer, or the goal is rejected, and
-    `CanceledError` when interrupted. A goal accepted after that is canceled as soon as it is known.
+    Raises ExecutionError when there is no server or the goal is rejected, UnansweredError when no
+    answer comes, and `CanceledError` when interrupted. A goal accepted after that is canceled as
+    soon as it is known.
     """
     if not wait_for_ready(client.server_is_ready, timeout, interrupted):
         if interrupted():
@@ -276,8 +286,8 @@ def send_goal(client: SafeActionClient, goal: Any, *, timeout: float,
         future.add_done_callback(_cancel_late)
         if interrupted():
             raise CanceledError
-        raise ExecutionError(f'action server {client.name!r} did not answer within {timeout:g} s',
-                             hint='See the log of its node; is the machine overloaded?')
+        raise UnansweredError(f'action server {client.name!r} did not answer within {timeout:g} s',
+                              hint='See the log of its node; is the machine overloaded?')
     if not future.result().accepted:
         raise ExecutionError(f'action server {client.name!r} rejected the goal',
                              hint='It is busy, or not active.')

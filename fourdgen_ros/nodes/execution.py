@@ -32,7 +32,7 @@ from fourdgen_ros.msg import MotionPlan as MotionPlanMsg
 from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.actions import POLL, ActionError, CanceledError, Goal, Worker, serve_action
 from fourdgen_ros.nodes.base import run_node
-from fourdgen_ros.nodes.controllers import Controllers, RejectedError
+from fourdgen_ros.nodes.controllers import Controllers, RejectedError, UnstoppedError
 from fourdgen_ros.nodes.deviation_guard import DeviationGuard
 from fourdgen_ros.nodes.execution_parameters import LIMITS, declare_execution
 from fourdgen_ros.nodes.joints import Joints
@@ -224,6 +224,9 @@ class ExecutionNode(ManagedNode):
                                   lambda: None if guard is None else guard.begin(index))
         except RejectedError as error:
             raise ActionError(Result.CONTROLLER_REJECTED, str(error)) from error
+        except UnstoppedError as error:
+            self._watchdog.stop(error.problem)
+            raise ActionError(Result.CONTROLLER_ABORTED, str(error)) from error
         except ExecutionError as error:
             raise ActionError(Result.CONTROLLER_ABORTED, str(error)) from error
         except CanceledError:
@@ -271,6 +274,13 @@ class ExecutionNode(ManagedNode):
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._executing.is_set():
             response.message = 'a motion is still under way'
+            return response
+        unstopped = '' if self._controllers is None else self._controllers.unstopped
+        if unstopped:
+            response.message = (
+                f'controller {unstopped!r} has not ended what it was told to end: the robot may '
+                f'move. Use the emergency stop, look at the driver; where the controller was '
+                f'started anew, deactivate, clean up, configure and activate this node')
             return response
         fault = self._watchdog.reset() if self._watchdog is not None else None
         self._stop_requested = False

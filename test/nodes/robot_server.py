@@ -38,7 +38,8 @@ class Robot(Node):
     """Follows trajectories exactly; holds where it is when a goal is canceled.
 
     `reject`, `abort` (code, text), `ignore` (accept and never move), `offset` (7,) rad (something
-    pushes it aside), `late` s and `slow_grip` (a gripper that does not end) make it misbehave.
+    pushes it aside), `late` s, `slow_grip` (a gripper that does not end), `stubborn` (rejects
+    cancel requests) and `mute` (answers no goal request while set) make it misbehave.
     """
 
     def __init__(self, gripper_type: str = 'GripperCommand', config: str = 'panda') -> None:
@@ -52,14 +53,15 @@ class Robot(Node):
         self.reject, self.ignore, self.stalls = False, False, False
         self.abort: tuple[int, str] | None = None
         self.offset, self.late = np.zeros(len(self.config.joints)), 0.0
-        self.slow_grip = False
+        self.slow_grip, self.stubborn = False, False
+        self.mute = threading.Event()
         self.canceled: list[str] = []  # names of the actions whose goals were canceled
         self._states = self.create_publisher(JointState, '/joint_states', 10)
         self._timer = self.create_timer(0.02, self._publish, callback_group=group)
         self._busy = threading.Lock()
-        accept = {'goal_callback': lambda _: (GoalResponse.REJECT if self.reject
-                                              else GoalResponse.ACCEPT),
-                  'cancel_callback': lambda _: CancelResponse.ACCEPT, 'callback_group': group}
+        accept = {'goal_callback': self._accept, 'callback_group': group,
+                  'cancel_callback': lambda _: (CancelResponse.REJECT if self.stubborn
+                                                else CancelResponse.ACCEPT)}
         names = self.config.controllers
         ActionServer(self, FollowJointTrajectory, names.arm_action, self._follow, **accept)
         kind = GripperCommand if gripper_type == 'GripperCommand' else ParallelGripperCommand
@@ -68,6 +70,11 @@ class Robot(Node):
     def silence(self) -> None:
         """Publish no joint states any more."""
         self._timer.cancel()
+
+    def _accept(self, _: Any) -> GoalResponse:
+        while self.mute.is_set():
+            time.sleep(0.005)
+        return GoalResponse.REJECT if self.reject else GoalResponse.ACCEPT
 
     def _publish(self) -> None:
         fingers = self.config.finger_joints

@@ -21,7 +21,7 @@ from fourdgen_ros.action import ExecutePlan, PlanMotion
 from fourdgen_ros.core.errors import ExecutionError, PlanningError
 from fourdgen_ros.core.types import GripperCommand
 from fourdgen_ros.msg import MotionPlan as MotionPlanMsg
-from fourdgen_ros.nodes import conversions
+from fourdgen_ros.nodes import controllers, conversions
 from fourdgen_ros.nodes.actions import CanceledError, SafeActionClient, send_goal
 from fourdgen_ros.nodes.execution import ExecutionNode
 from fourdgen_ros.nodes.qos import LATCHED
@@ -389,6 +389,57 @@ def test_a_controller_that_never_finishes(bench: Any) -> None:
     result = b.execute()
     assert result.error_code == Result.CONTROLLER_ABORTED
     assert 'did not finish within 0.5 s' in result.error_msg
+
+
+@pytest.mark.parametrize('end', ['stop', 'cancel', 'time limit'])
+def test_a_controller_that_does_not_stop_is_a_fault_until_it_has(
+        bench: Any, graph: Graph, end: str) -> None:
+    limited = end == 'time limit'
+    b = bench(FixedPlanner(move(GOAL, 0.2 if limited else LONG)), time_factor=1.0,
+              time_margin=0.2, deviation_lag=PATIENT)
+    b.robot.stubborn, b.robot.ignore = True, limited
+    running = b.start() if limited else b.start_moving()
+    if end == 'stop':
+        assert graph.call(Trigger, 'execution/stop').success
+    elif end == 'cancel':
+        running.cancel()
+    assert running.wait(30.0)
+    assert running.result.error_code == Result.CONTROLLER_ABORTED
+    assert 'the robot may move' in running.result.error_msg
+    assert 'the robot may move' in b.plan().error_msg
+    answer = graph.call(Trigger, 'execution/reset_fault')
+    assert not answer.success
+    assert 'panda_arm_controller/follow_joint_trajectory' in answer.message
+    b.robot.abort = (-4, 'somebody pressed the button')
+    assert eventually(lambda: graph.call(Trigger, 'execution/reset_fault').success)
+    assert not b.robot.moving
+
+
+def test_a_goal_request_without_an_answer_is_no_rejection(
+        bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controllers, 'ACCEPT_TIMEOUT', 0.5)
+    b = bench(FixedPlanner(move(GOAL, LONG)))
+    plan_id = b.plan().plan.plan_id
+    b.robot.mute.set()
+    try:
+        result = b.execute(plan_id)
+        assert result.error_code == Result.CONTROLLER_ABORTED
+        assert 'did not answer' in result.error_msg
+        assert 'the robot may move' in result.error_msg
+        assert eventually(lambda: [e.data for e in b.events][:1] == ['stop'])
+        assert 'the robot may move' in b.plan().error_msg
+    finally:
+        b.robot.mute.clear()
+    assert eventually(lambda: b.robot.canceled == ['arm'])  # it was accepted after all
+
+
+def test_a_stop_tells_which_controller_does_not_hear_it(
+        bench: Any, graph: Graph, capfd: Any) -> None:
+    bench(FixedPlanner(), gripper_action='elsewhere/gripper_cmd')
+    assert graph.call(Trigger, 'execution/stop').success
+    log = capfd.readouterr().err
+    assert 'no service /elsewhere/gripper_cmd/_action/cancel_goal' in log
+    assert 'panda_arm_controller' not in log
 
 
 def test_the_node_stops_the_arm_when_it_ends(bench: Any, graph: Graph) -> None:

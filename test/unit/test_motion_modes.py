@@ -115,11 +115,19 @@ def test_watchdog_sleeps_when_disarmed():
     assert dog.check(200 * S) is None
 
 
-def test_stop_latches_even_when_disarmed_and_keeps_the_first_reason():
+def test_stop_latches_even_when_disarmed_and_keeps_every_reason():
     dog = Watchdog(0.2)
     dog.stop('operator')
-    dog.stop('controller')
+    dog.stop('operator')
     assert dog.check(0) == dog.fault == 'operator'
+    dog.stop('controller')
     dog.arm(0)
-    assert dog.check(0) == 'operator'
-    assert dog.reset() == 'operator'
+    assert dog.check(0) == 'operator; controller'
+    assert dog.reset() == 'operator; controller'
+
+
+def test_a_reset_does_not_disarm_a_motion_that_begins_meanwhile():
+    dog = Watchdog(0.2)
+    dog.arm(0)
+    dog.reset()
+    assert 'joint states' in dog.check(S)
