@@ -144,10 +144,11 @@ class Controllers:
             goal = GripperCommand.Goal()
             goal.command.position, goal.command.max_effort = position, command.max_effort
         else:
-            fingers = list(self._robot.finger_joints)
-            n = len(fingers)
+            # parallel_gripper_action_controller has one joint, which the other mimics, and rejects
+            # goals of more positions.
             goal = ParallelGripperCommand.Goal(command=JointState(
-                name=fingers, position=[position] * n, effort=[command.max_effort] * n))
+                name=[self._robot.finger_joints[0]], position=[position],
+                effort=[command.max_effort]))
         running = self._finish(self._gripper, goal, self._gripper_timeout, interrupted, on_start)
         result = running.result
         # A gripper that holds an object stalls before the commanded position: that is a success.
@@ -155,7 +156,8 @@ class Controllers:
             raise ExecutionError(
                 f'gripper controller {self._gripper.name!r} failed, goal status {running.status}',
                 got='neither at the goal nor stalled',
-                hint='Is the gripper switched on, homed, and its controller active?')
+                hint='Is the gripper switched on, homed, and its controller active? franka_gripper '
+                     'aborts a grasp unless its default_grasp_epsilon is wide: see docs/robot.md.')
 
     def _finish(self, client: SafeActionClient, goal: Any, limit: float,
                 interrupted: Callable[[], bool], on_start: Callable[[], None]) -> RunningGoal:

@@ -90,9 +90,9 @@ def test_parallel_gripper_command(bench: Any) -> None:
               gripper_action_type='ParallelGripperCommand')
     assert b.execute().error_code == 0
     command = b.robot.gripper_goals[0].command
-    assert command.name == list(FINGERS)
-    assert list(command.position) == [0.015, 0.015]
-    assert list(command.effort) == [25.0, 25.0]
+    assert command.name == [FINGERS[0]]  # the controller takes one joint, the other follows
+    assert list(command.position) == [0.015]
+    assert list(command.effort) == [25.0]
 
 
 @pytest.mark.parametrize('action', ['GripperCommand', 'ParallelGripperCommand'])
@@ -117,6 +117,14 @@ def test_a_gripper_that_stalls_holds_something(bench: Any) -> None:
     b = bench(FixedPlanner(GripperCommand(0.0)))
     b.robot.stalls = True
     assert b.execute().error_code == 0
+
+
+def test_a_gripper_that_aborts(bench: Any) -> None:
+    b = bench(FixedPlanner(GripperCommand(0.0)))
+    b.robot.drops = True
+    result = b.execute()
+    assert result.error_code == Result.CONTROLLER_ABORTED
+    assert 'default_grasp_epsilon' in result.error_msg  # what franka_gripper needs to grasp
 
 
 def test_dry_run_is_the_default_and_sends_nothing(graph: Graph) -> None:
