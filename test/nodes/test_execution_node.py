@@ -14,7 +14,7 @@ from execution_bench import GOAL, LONG, PATIENT, Bench, FixedPlanner, planning_g
 from rclpy.exceptions import InvalidParameterValueException
 from robot_server import ARM, FINGERS, HOME, Robot, move
 from ros_graph import Graph, eventually, parameters
-from std_msgs.msg import Empty
+from std_msgs.msg import Empty, String
 from std_srvs.srv import Trigger
 
 from fourdgen_ros.action import ExecutePlan, PlanMotion
@@ -24,7 +24,7 @@ from fourdgen_ros.msg import MotionPlan as MotionPlanMsg
 from fourdgen_ros.nodes import controllers, conversions
 from fourdgen_ros.nodes.actions import CanceledError, SafeActionClient, send_goal
 from fourdgen_ros.nodes.execution import ExecutionNode
-from fourdgen_ros.nodes.qos import LATCHED
+from fourdgen_ros.nodes.qos import FAULTS, LATCHED
 from fourdgen_ros.srv import ConfirmPlan
 
 Result = ExecutePlan.Result
@@ -277,6 +277,64 @@ def test_what_was_stopped_before_it_is_sent_is_not_sent(bench: Any, graph: Graph
     graph.act(FollowJointTrajectory, name, FollowJointTrajectory.Goal(
         trajectory=conversions.joint_trajectory_to_msg(move(HOME, 0.2))))
     assert len(b.robot.goals) == 1  # that of the second call, which is behind the first
+
+
+def test_a_stop_voids_what_was_planned_and_confirmed(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(GripperCommand(0.05)), execution_mode='confirm')
+    plan_id = b.plan().plan.plan_id
+    confirm = ConfirmPlan.Request(plan_id=plan_id)
+    assert graph.call(ConfirmPlan, 'confirm_plan', confirm).success
+    assert graph.call(Trigger, 'execution/stop').success
+    answer = graph.call(ConfirmPlan, 'confirm_plan', confirm)
+    assert not answer.success
+    assert 'stopped on request' in answer.message
+    assert graph.call(Trigger, 'execution/reset_fault').success
+    assert b.execute(plan_id).error_code == Result.UNKNOWN_PLAN
+    assert not graph.call(ConfirmPlan, 'confirm_plan', confirm).success
+    assert b.robot.gripper_goals == []
+
+
+@pytest.mark.parametrize('reset', [False, True])
+def test_a_stop_while_planning_leaves_no_plan(bench: Any, graph: Graph, reset: bool) -> None:
+    b = bench(FixedPlanner(GripperCommand(0.05)))
+    plans = graph.listen(MotionPlanMsg, 'plan', LATCHED)
+    b.planner.thinks.set()
+    running = graph.start(PlanMotion, 'plan_motion', planning_goal())
+    assert eventually(lambda: bool(b.planner.calls))
+    assert graph.call(Trigger, 'execution/stop').success
+    assert not reset or graph.call(Trigger, 'execution/reset_fault').success
+    b.planner.thinks.clear()
+    assert running.wait(30.0)
+    assert running.result.error_code == PlanMotion.Result.FAULT
+    assert 'stopped on request' in running.result.error_msg
+    assert running.result.plan.plan_id == ''
+    assert reset or graph.call(Trigger, 'execution/reset_fault').success
+    assert b.execute().error_code == Result.NONE
+    assert eventually(lambda: len(plans) == 1)  # of the last call
+
+
+def test_a_stop_and_a_reset_end_the_wait_for_a_confirmation(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(GripperCommand(0.05)), execution_mode='confirm')
+    running = b.start()
+    assert eventually(lambda: b.node._doing.startswith('waiting'))
+    assert graph.call(Trigger, 'execution/stop').success
+    assert graph.call(Trigger, 'execution/reset_fault').success
+    assert running.wait(30.0)
+    assert running.result.error_code == Result.FAULT
+    assert 'stopped on request' in running.result.error_msg
+
+
+def test_tells_of_every_fault_and_of_its_end(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(move(GOAL, LONG)), joint_state_timeout=2.0)
+    faults = graph.listen(String, 'fault', FAULTS)
+    assert eventually(lambda: [f.data for f in faults] == [''])
+    running = b.start_moving()
+    b.robot.silence()
+    assert running.wait(LONG / 2)
+    assert graph.call(Trigger, 'execution/reset_fault').success
+    assert graph.call(Trigger, 'execution/stop').success
+    assert eventually(lambda: len(faults) == 4)
+    assert [f.data[:15] for f in faults] == ['', 'no joint states', '', 'stopped on requ']
 
 
 def test_a_stop_ends_the_wait_for_a_confirmation(bench: Any, graph: Graph) -> None:

@@ -16,28 +16,34 @@ from rclpy.action import ActionServer, CancelResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from ros_graph import Graph, eventually, parameters
-from std_msgs.msg import Empty
+from std_msgs.msg import Empty, String
 
 from fourdgen_ros.action import ExecutePlan, GenerateFuture, PlanMotion, RunTask, TrackGripper
 from fourdgen_ros.nodes import server_states
 from fourdgen_ros.nodes.actions import serve_action
 from fourdgen_ros.nodes.lifecycle import ManagedNode
+from fourdgen_ros.nodes.qos import FAULTS
 from fourdgen_ros.nodes.task_loop import TaskLoopNode
 from fourdgen_ros.srv import CheckSuccess
 
 Result = RunTask.Result
 ACTIONS = {'generate_future': GenerateFuture, 'track_gripper': TrackGripper,
            'plan_motion': PlanMotion, 'execute_plan': ExecutePlan}
+OTHERS = tuple(name for name in ACTIONS if name != 'track_gripper')
 
 
 class Stages(Node):
-    """All four stages. `fail[name]` are error codes of the next calls; `hang` never ends."""
+    """All four stages. `fail[name]` are error codes of the next calls; `hang` never ends.
+
+    `crash` ends in an error of its callback. With `ahead` these two hold for calls during a motion.
+    """
 
     def __init__(self, names: tuple[str, ...] = tuple(ACTIONS)) -> None:
         super().__init__('stages')
         self.calls: list[tuple[str, Any]] = []
         self.fail: dict[str, list[int]] = {}
-        self.hang = ''
+        self.hang = self.crash = ''
+        self.ahead = self.moves = False
         self.canceled: list[str] = []
         self.done_after = 10**6
         self.motions, self.pipelined = ['arm'], False
@@ -53,7 +59,10 @@ class Stages(Node):
     def _run(self, name: str, handle: Any) -> Any:
         self.calls.append((name, handle.request))
         result = ACTIONS[name].Result()
-        while self.hang == name:
+        concerned = self.moves or not self.ahead
+        if concerned and self.crash == name:
+            raise RuntimeError(f'{name} crashes, as the test wants it')
+        while concerned and self.hang == name:
             if handle.is_cancel_requested:
                 self.canceled.append(name)
                 handle.canceled()
@@ -79,11 +88,12 @@ class Stages(Node):
 
     def _move(self, handle: Any) -> None:
         """Tell of the motions; where the loop looks ahead, the last lasts until it has."""
-        before = len(self.of('track_gripper'))
+        before, self.moves = len(self.of('track_gripper')), True
         for i, stage in enumerate(self.motions):
             handle.publish_feedback(ExecutePlan.Feedback(
                 stage=stage, segment=i, segments=len(self.motions)))
         assert not self.pipelined or eventually(lambda: len(self.of('track_gripper')) > before)
+        self.moves = False
 
     def _check(self, _: Any, response: CheckSuccess.Response) -> CheckSuccess.Response:
         response.success = len(self.of('execute_plan')) >= self.done_after
@@ -223,6 +233,60 @@ def test_a_stage_that_does_not_run(loop: Any, graph: Graph) -> None:
     assert stages.calls == []
 
 
+@pytest.mark.parametrize('name', list(ACTIONS))
+def test_a_fault_ends_the_task_also_when_it_is_reset_at_once(
+        loop: Any, graph: Graph, name: str) -> None:
+    stages = loop()
+    stages.hang = name
+    faults = graph.client.create_publisher(String, 'fault', FAULTS)
+    running = graph.start(RunTask, 'run_task', RunTask.Goal(task='T'))
+    assert eventually(lambda: bool(stages.of(name)) and faults.get_subscription_count() == 1)
+    faults.publish(String(data='stopped on request'))
+    faults.publish(String(data=''))
+    assert running.wait(30.0)
+    assert (running.result.success, running.result.error_code) == (False, Result.STOPPED)
+    assert 'stopped on request' in running.result.error_msg
+    assert stages.canceled == [name]
+    assert stages.calls[-1][0] == name  # nothing was called after it
+    stages.hang, stages.done_after = '', len(stages.of('execute_plan')) + 1
+    assert run(graph).success  # the fault was that of the last task
+
+
+def test_no_task_begins_while_there_is_a_fault(loop: Any, graph: Graph) -> None:
+    stages = loop()
+    faults = graph.client.create_publisher(String, 'fault', FAULTS)
+    assert eventually(lambda: faults.get_subscription_count() == 1)
+    faults.publish(String(data='stopped on request'))
+    assert eventually(lambda: run(graph, max_segments=1).error_code == Result.STOPPED)
+    before = list(stages.calls)
+    assert run(graph).error_code == Result.STOPPED
+    assert stages.calls == before
+
+
+@pytest.mark.parametrize(('name', 'code'), [
+    ('plan_motion', PlanMotion.Result.FAULT), ('execute_plan', ExecutePlan.Result.FAULT),
+    ('execute_plan', ExecutePlan.Result.WATCHDOG)])
+def test_a_stage_that_tells_of_a_fault_ends_the_task(
+        loop: Any, graph: Graph, name: str, code: int) -> None:
+    stages = loop()
+    stages.fail = {name: [code]}
+    assert run(graph).error_code == Result.STOPPED
+    assert len(stages.of(name)) == 1
+
+
+def test_a_fault_while_a_future_is_imagined_ahead(loop: Any, graph: Graph) -> None:
+    stages = loop(pipelined=True)
+    stages.pipelined, stages.ahead, stages.hang = True, True, 'track_gripper'
+    faults = graph.client.create_publisher(String, 'fault', FAULTS)
+    running = graph.start(RunTask, 'run_task', RunTask.Goal(task='T'))
+    assert eventually(lambda: len(stages.of('track_gripper')) == 2
+                      and faults.get_subscription_count() == 1)
+    faults.publish(String(data='stopped on request'))
+    assert running.wait(30.0)
+    assert running.result.error_code == Result.STOPPED
+    assert len(stages.of('plan_motion')) == 1
+
+
 def test_a_stage_that_takes_too_long(loop: Any, graph: Graph) -> None:
     stages = loop(stage_timeout=1.0)
     stages.hang = 'track_gripper'
@@ -316,9 +380,6 @@ class Sleeper(ManagedNode):
         serve_action(self, TrackGripper, 'track_gripper', lambda goal, result: None,
                      unexpected=TrackGripper.Result.TRACKING_FAILED,
                      canceled=TrackGripper.Result.CANCELED)
-
-
-OTHERS = tuple(name for name in ACTIONS if name != 'track_gripper')
 
 
 def test_names_the_node_that_is_not_active(loop: Any, graph: Graph) -> None:

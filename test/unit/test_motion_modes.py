@@ -72,6 +72,18 @@ def test_unknown_and_forgotten_plans():
     assert refusal(ledger.take, 'b', 0) is Refusal.EXPIRED
 
 
+def test_what_is_void_is_unknown():
+    ledger = PlanLedger('confirm')
+    ledger.register(make_plan('a'))
+    ledger.confirm('a', 0)
+    ledger.void()
+    assert refusal(ledger.confirm, 'a', 0) is Refusal.UNKNOWN
+    assert refusal(ledger.take, 'a', 0) is Refusal.UNKNOWN
+    ledger.register(make_plan('b'))
+    ledger.confirm('b', 0)
+    assert ledger.take('b', 0).plan_id == 'b'
+
+
 def test_modes_are_named():
     assert PlanLedger('dry_run').mode is ExecutionMode.DRY_RUN
     with pytest.raises(ValueError, match='sometimes'):
