@@ -22,6 +22,9 @@ from fourdgen_ros.nodes.base import STAGE_THREAD, StageNode
 
 T = TypeVar('T')
 POLL = 0.02  # s between looks at cancel requests
+GONE_TIMEOUT = 2.0  # s that a server may be missing from the graph while it works on a goal
+_STATUS = {getattr(GoalStatus, f'STATUS_{name}'): name for name in (
+    'UNKNOWN', 'ACCEPTED', 'EXECUTING', 'CANCELING', 'SUCCEEDED', 'CANCELED', 'ABORTED')}
 
 
 class ActionError(Exception):
@@ -303,22 +306,49 @@ def _cancel_late(future: RosFuture) -> None:
 def call_action(client: SafeActionClient, goal: Any, *, timeout: float, accept_timeout: float = 5.0,
                 interrupted: Callable[[], bool] = lambda: False,
                 feedback: Callable[[Any], None] | None = None) -> Any:
-    """Send a goal and return its result, whatever its status.
+    """Send a goal of an action with `error_code` and return its result.
 
     When `interrupted()`, the goal is canceled and its end awaited for up to 5 s, then
-    `CanceledError` is raised. Raises ExecutionError as `send_goal`, and when the goal takes more
-    than `timeout` s (it is then canceled).
+    `CanceledError` is raised. Raises ExecutionError as `send_goal`; when the goal takes more than
+    `timeout` s (it is then canceled); when its server goes; and when it did not succeed and yet has
+    no error code, as a server's that crashed in its callback or was started anew.
     """
     running = send_goal(client, goal, timeout=accept_timeout, interrupted=interrupted,
                         feedback=feedback)
-    if running.wait(timeout, interrupted):
-        return running.result
+    gone = _gone(client)
+    if running.wait(timeout, lambda: interrupted() or gone()):
+        if running.succeeded or running.result.error_code != 0:
+            return running.result
+        if interrupted():
+            raise CanceledError
+        raise ExecutionError(f'action {client.name!r} ended without a result',
+                             expected='status SUCCEEDED or an error code',
+                             got=f'status {_STATUS.get(running.status, running.status)}',
+                             hint='Its server crashed or was started anew: see the log of its '
+                                  'node.')
+    if gone() and not interrupted():
+        raise ExecutionError(f'action server {client.name!r} has gone while it worked on a goal',
+                             hint='See the log of its node, and what it may have left under way.')
     running.cancel()
     running.wait(5.0)
     if interrupted():
         raise CanceledError
     raise ExecutionError(f'action {client.name!r} did not end within {timeout:g} s: canceled',
                          hint='See the log of its node, or give it more time.')
+
+
+def _gone(client: SafeActionClient) -> Callable[[], bool]:
+    """What says whether the server has been missing for GONE_TIMEOUT s whenever it was asked."""
+    seen = time.monotonic()
+
+    def gone() -> bool:
+        nonlocal seen
+        now = time.monotonic()
+        if client.server_is_ready():
+            seen = now
+        return now - seen > GONE_TIMEOUT
+
+    return gone
 
 
 def call_service(client: Client, request: Any, *, timeout: float,

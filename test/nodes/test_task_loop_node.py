@@ -287,6 +287,43 @@ def test_a_fault_while_a_future_is_imagined_ahead(loop: Any, graph: Graph) -> No
     assert len(stages.of('plan_motion')) == 1
 
 
+@pytest.mark.parametrize('name', list(ACTIONS))
+def test_a_server_that_crashed_in_its_callback_has_not_succeeded(
+        loop: Any, graph: Graph, name: str) -> None:
+    stages = loop(retries=0)
+    stages.crash = name
+    result = run(graph)
+    assert result.error_code in (Result.GENERATION, Result.TRACKING, Result.PLANNING,
+                                 Result.EXECUTION)
+    stage = {'generate_future': 'generate', 'track_gripper': 'track', 'plan_motion': 'plan',
+             'execute_plan': 'execute'}[name]
+    assert result.error_msg.startswith(f'{stage}: ')
+    assert 'ABORTED' in result.error_msg
+    assert stages.calls[-1][0] == name  # nothing was called after it
+
+
+def test_a_future_of_a_crashed_server_is_not_used_ahead(loop: Any, graph: Graph) -> None:
+    stages = loop(pipelined=True)
+    stages.pipelined, stages.ahead, stages.crash = True, True, 'track_gripper'
+    stages.done_after = 2
+    assert run(graph).success
+    assert [p.skip_passed for p in stages.of('plan_motion')] == [False, False]
+
+
+def test_a_server_that_has_gone_is_not_waited_for(loop: Any, graph: Graph) -> None:
+    stages = loop(OTHERS)
+    other = graph.add(Stages(('track_gripper',)))
+    other.hang = 'track_gripper'
+    running = graph.start(RunTask, 'run_task', RunTask.Goal(task='T'))
+    assert eventually(lambda: bool(other.of('track_gripper')))
+    graph.remove(other)
+    other.hang = ''
+    assert running.wait(30.0)
+    assert running.result.error_code == Result.TRACKING
+    assert "'track_gripper' has gone" in running.result.error_msg
+    assert stages.of('plan_motion') == []
+
+
 def test_a_stage_that_takes_too_long(loop: Any, graph: Graph) -> None:
     stages = loop(stage_timeout=1.0)
     stages.hang = 'track_gripper'
