@@ -95,8 +95,7 @@ class TaskLoopNode(StageNode):
         self._deviations = 0
         self._latencies = Latencies()
         self._heartbeat = self.create_publisher(Empty, 'heartbeat', RESULT)
-        self.create_timer(1.0 / rate, lambda: self._heartbeat.publish(Empty()),
-                          callback_group=self.group)
+        self.steady_timer(1.0 / rate, lambda: self._heartbeat.publish(Empty()))
         serve_action(self, RunTask, 'run_task', self._run, unexpected=Result.EXECUTION,
                      canceled=Result.STOPPED, busy=Result.BUSY)
         self.report(lambda: {'task': Status(

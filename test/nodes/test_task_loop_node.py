@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import GetState
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -337,6 +338,14 @@ def test_beats(loop: Any, graph: Graph) -> None:
     beats = graph.listen(Empty, 'heartbeat')
     loop()
     assert eventually(lambda: len(beats) > 20, 3.0)
+
+
+def test_beats_and_tells_of_itself_while_the_ros_clock_stands_still(
+        loop: Any, graph: Graph) -> None:
+    beats, told = graph.listen(Empty, 'heartbeat'), graph.listen(DiagnosticArray, '/diagnostics')
+    loop(use_sim_time=True)
+    assert eventually(lambda: len(beats) > 5, 10.0)
+    assert eventually(lambda: any(s.name == 'task_loop: task' for m in told for s in m.status))
 
 
 def test_looks_again_after_an_abort_where_that_is_allowed(loop: Any, graph: Graph) -> None:
