@@ -75,6 +75,12 @@ class PlanLedger:
             while len(self._entries) > self._remembered:
                 self._entries.popitem(last=False)
 
+    def void(self) -> None:
+        """Forget all plans: none of them can be confirmed or taken any more."""
+        with self._lock:
+            self._entries.clear()
+            self._current = None
+
     def confirm(self, plan_id: str, now_ns: int) -> None:
         """Allow exactly this plan until it expires. Raises LedgerError."""
         with self._lock:
@@ -97,7 +103,8 @@ class PlanLedger:
         entry = self._entries.get(plan_id)
         if entry is None:
             raise LedgerError(Refusal.UNKNOWN, plan_id, expected='the id of a plan made here',
-                              got='an unknown id', hint='Plan first.')
+                              got='an unknown id, or one from before a fault or a deactivation',
+                              hint='Plan first.')
         if entry.taken:
             raise LedgerError(Refusal.TAKEN, plan_id, expected='a plan not yet executed',
                               got='one that was handed out before', hint='Plan again.')

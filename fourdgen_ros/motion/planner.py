@@ -96,6 +96,10 @@ class TrajectoryPlanner:
         Raises CheckError (a PlanningError) naming check, limit and value, PlanningError when there
         is no inverse kinematics, InputError for a malformed request.
         """
+        if len(trajectory.poses) < 2:
+            raise InputError('gripper trajectory', expected='at least 2 poses',
+                             got=str(len(trajectory.poses)),
+                             hint='The first is the present, the others lie ahead.')
         with self._lock:
             if skip_passed:
                 trajectory = path.without_passed(

@@ -54,9 +54,15 @@ class Watchdog:
             self._seen['heartbeat'] = now_ns
 
     def stop(self, reason: str) -> None:
-        """Latch a fault on request (operator stop, controller error), armed or not."""
+        """Latch a fault on request (operator stop, controller error), armed or not.
+
+        A reason that is not in the fault yet is added to it.
+        """
         with self._lock:
-            self._fault = self._fault or reason
+            if self._fault is None:
+                self._fault = reason
+            elif reason not in self._fault:
+                self._fault += f'; {reason}'
 
     def check(self, now_ns: int) -> str | None:
         """Look for silence when armed; returns the fault, if any. The first fault stays."""
@@ -73,5 +79,4 @@ class Watchdog:
         """Clear the fault after a person has looked; returns what it was."""
         with self._lock:
             fault, self._fault = self._fault, None
-            self._armed = False
             return fault

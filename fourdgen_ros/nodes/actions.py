@@ -22,6 +22,9 @@ from fourdgen_ros.nodes.base import STAGE_THREAD, StageNode
 
 T = TypeVar('T')
 POLL = 0.02  # s between looks at cancel requests
+GONE_TIMEOUT = 2.0  # s that a server may be missing from the graph while it works on a goal
+_STATUS = {getattr(GoalStatus, f'STATUS_{name}'): name for name in (
+    'UNKNOWN', 'ACCEPTED', 'EXECUTING', 'CANCELING', 'SUCCEEDED', 'CANCELED', 'ABORTED')}
 
 
 class ActionError(Exception):
@@ -34,6 +37,10 @@ class ActionError(Exception):
 
 class CanceledError(Exception):
     """The client canceled the goal, or the node stops."""
+
+
+class UnansweredError(ExecutionError):
+    """A goal was sent and the server has not said whether it takes it: it may yet begin."""
 
 
 class Goal:
@@ -249,6 +256,11 @@ class RunningGoal:
         """Whether the server called it a success; only after `wait` has returned True."""
         return self.status == GoalStatus.STATUS_SUCCEEDED
 
+    @property
+    def ended(self) -> bool:
+        """Whether the result has arrived."""
+        return self._result.done()
+
     def cancel(self) -> None:
         """Ask for the end and do not wait for the answer, which may come late or never."""
         self._handle.cancel_goal_async()
@@ -259,8 +271,9 @@ def send_goal(client: SafeActionClient, goal: Any, *, timeout: float,
               feedback: Callable[[Any], None] | None = None) -> RunningGoal:
     """Send a goal and wait until it is accepted.
 
-    Raises ExecutionError when there is no server, no answer, or the goal is rejected, and
-    `CanceledError` when interrupted. A goal accepted after that is canceled as soon as it is known.
+    Raises ExecutionError when there is no server or the goal is rejected, UnansweredError when no
+    answer comes, and `CanceledError` when interrupted. A goal accepted after that is canceled as
+    soon as it is known.
     """
     if not wait_for_ready(client.server_is_ready, timeout, interrupted):
         if interrupted():
@@ -276,8 +289,8 @@ def send_goal(client: SafeActionClient, goal: Any, *, timeout: float,
         future.add_done_callback(_cancel_late)
         if interrupted():
             raise CanceledError
-        raise ExecutionError(f'action server {client.name!r} did not answer within {timeout:g} s',
-                             hint='See the log of its node; is the machine overloaded?')
+        raise UnansweredError(f'action server {client.name!r} did not answer within {timeout:g} s',
+                              hint='See the log of its node; is the machine overloaded?')
     if not future.result().accepted:
         raise ExecutionError(f'action server {client.name!r} rejected the goal',
                              hint='It is busy, or not active.')
@@ -293,22 +306,49 @@ def _cancel_late(future: RosFuture) -> None:
 def call_action(client: SafeActionClient, goal: Any, *, timeout: float, accept_timeout: float = 5.0,
                 interrupted: Callable[[], bool] = lambda: False,
                 feedback: Callable[[Any], None] | None = None) -> Any:
-    """Send a goal and return its result, whatever its status.
+    """Send a goal of an action with `error_code` and return its result.
 
     When `interrupted()`, the goal is canceled and its end awaited for up to 5 s, then
-    `CanceledError` is raised. Raises ExecutionError as `send_goal`, and when the goal takes more
-    than `timeout` s (it is then canceled).
+    `CanceledError` is raised. Raises ExecutionError as `send_goal`; when the goal takes more than
+    `timeout` s (it is then canceled); when its server goes; and when it did not succeed and yet has
+    no error code, as a server's that crashed in its callback or was started anew.
     """
     running = send_goal(client, goal, timeout=accept_timeout, interrupted=interrupted,
                         feedback=feedback)
-    if running.wait(timeout, interrupted):
-        return running.result
+    gone = _gone(client)
+    if running.wait(timeout, lambda: interrupted() or gone()):
+        if running.succeeded or running.result.error_code != 0:
+            return running.result
+        if interrupted():
+            raise CanceledError
+        raise ExecutionError(f'action {client.name!r} ended without a result',
+                             expected='status SUCCEEDED or an error code',
+                             got=f'status {_STATUS.get(running.status, running.status)}',
+                             hint='Its server crashed or was started anew: see the log of its '
+                                  'node.')
+    if gone() and not interrupted():
+        raise ExecutionError(f'action server {client.name!r} has gone while it worked on a goal',
+                             hint='See the log of its node, and what it may have left under way.')
     running.cancel()
     running.wait(5.0)
     if interrupted():
         raise CanceledError
     raise ExecutionError(f'action {client.name!r} did not end within {timeout:g} s: canceled',
                          hint='See the log of its node, or give it more time.')
+
+
+def _gone(client: SafeActionClient) -> Callable[[], bool]:
+    """What says whether the server has been missing for GONE_TIMEOUT s whenever it was asked."""
+    seen = time.monotonic()
+
+    def gone() -> bool:
+        nonlocal seen
+        now = time.monotonic()
+        if client.server_is_ready():
+            seen = now
+        return now - seen > GONE_TIMEOUT
+
+    return gone
 
 
 def call_service(client: Client, request: Any, *, timeout: float,

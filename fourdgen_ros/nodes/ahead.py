@@ -15,7 +15,6 @@ from fourdgen_ros.msg import GripperTrajectory
 from fourdgen_ros.nodes.actions import (
     POLL,
     CanceledError,
-    Goal,
     SafeActionClient,
     call_action,
 )
@@ -38,17 +37,19 @@ class Ahead:
             self._stop = threading.Event()
             self._running = self._pool.submit(self._imagine, task, seed, timeout, self._stop)
 
-    def take(self, goal: Goal) -> GripperTrajectory | None:
-        """The trajectory, waiting for it; None when there is none. Raises CanceledError."""
+    def take(self, interrupted: Callable[[], bool]) -> GripperTrajectory | None:
+        """The trajectory, waiting for it; None when there is none.
+
+        Raises CanceledError when interrupted.
+        """
         running, self._running = self._running, None
         if running is None:
             return None
         while not running.done():
-            if goal.canceled:
+            if interrupted():
                 self._stop.set()
                 raise CanceledError
             time.sleep(POLL)
-        goal.check()
         return running.result()
 
     def discard(self) -> None:

@@ -23,6 +23,7 @@ from rcl_interfaces.msg import (
 )
 from rclpy.action import ActionClient, ActionServer
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -63,7 +64,7 @@ class StageNode(Node):
         self._reports: list[Report] = []
         self.add_on_set_parameters_callback(self._check_choices)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self.create_timer(1.0, self._publish_diagnostics, callback_group=self.group)
+        self.steady_timer(1.0, self._publish_diagnostics)
 
     @cached_property
     def inputs(self) -> InputNode:
@@ -96,6 +97,11 @@ class StageNode(Node):
                 f', or what matches {pattern}' if pattern else '')
             self._choices[name] = tuple(choices), pattern
         return self.declare_parameter(name, default, descriptor).value
+
+    def steady_timer(self, period: float, callback: Callable[[], None]) -> None:
+        """Call back every `period` s, also while a simulation's `/clock` stands still."""
+        self.create_timer(period, callback, callback_group=self.group,
+                          clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def value(self, name: str) -> Any:
         """Present value of a declared parameter."""

@@ -17,16 +17,30 @@ from fourdgen_ros.core.errors import ExecutionError
 from fourdgen_ros.motion.moveit import SUCCESS
 from fourdgen_ros.motion.robot import RobotConfig
 from fourdgen_ros.nodes import conversions
-from fourdgen_ros.nodes.actions import CanceledError, RunningGoal, SafeActionClient, send_goal
+from fourdgen_ros.nodes.actions import (
+    CanceledError,
+    RunningGoal,
+    SafeActionClient,
+    UnansweredError,
+    send_goal,
+)
 from fourdgen_ros.nodes.base import StageNode
 from fourdgen_ros.nodes.move_group import error_code, moveit_msgs
 
 ACCEPT_TIMEOUT = 5.0  # s that a controller may take to accept a goal
-HOLD_TIMEOUT = 1.0  # s that a canceled controller may take to hold
+HOLD_TIMEOUT = 3.0  # s that a canceled controller may take to hold
 
 
 class RejectedError(ExecutionError):
     """A controller is not there or did not accept a goal: nothing has moved."""
+
+
+class UnstoppedError(ExecutionError):
+    """A controller may go on with what it was told to end."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f'{what}: the robot may move',
+                         hint='Use the emergency stop, then look at the driver.')
 
 
 class Controllers:
@@ -54,6 +68,15 @@ class Controllers:
             node.create_client(CancelGoal, f'{name}/_action/cancel_goal', callback_group=node.group)
             for name in (arm_action, gripper_action)]
         self._event = node.create_publisher(String, 'trajectory_execution_event', 10)
+        self._warn = node.get_logger().warning
+        self._unstopped: tuple[str, RunningGoal] | None = None
+
+    @property
+    def unstopped(self) -> str:
+        """Name of the action whose goal was told to end and has not, else ''."""
+        if self._unstopped is None or self._unstopped[1].ended:
+            return ''
+        return self._unstopped[0]
 
     def run(self, segment: types.JointTrajectory | types.GripperCommand,
             interrupted: Callable[[], bool],
@@ -62,7 +85,8 @@ class Controllers:
 
         Raises RejectedError when nothing was started, ExecutionError with the controller's own code
         and text when it failed or took too long, and CanceledError as soon as `interrupted()`;
-        whatever still runs has then been canceled.
+        whatever still runs has then been canceled, and has ended: otherwise UnstoppedError is
+        raised.
         """
         if isinstance(segment, types.JointTrajectory):
             self._run_arm(segment, interrupted, on_start)
@@ -80,6 +104,9 @@ class Controllers:
         for client in self._cancel:
             if client.service_is_ready():
                 client.call_async(CancelGoal.Request())
+            else:
+                self._warn(f'stop: no service {client.service_name}; if that controller moves '
+                           f'anything, it does not hear of the stop')
 
     def _run_arm(self, trajectory: types.JointTrajectory, interrupted: Callable[[], bool],
                  on_start: Callable[[], None]) -> None:
@@ -117,10 +144,11 @@ class Controllers:
             goal = GripperCommand.Goal()
             goal.command.position, goal.command.max_effort = position, command.max_effort
         else:
-            fingers = list(self._robot.finger_joints)
-            n = len(fingers)
+            # parallel_gripper_action_controller has one joint, which the other mimics, and rejects
+            # goals of more positions.
             goal = ParallelGripperCommand.Goal(command=JointState(
-                name=fingers, position=[position] * n, effort=[command.max_effort] * n))
+                name=[self._robot.finger_joints[0]], position=[position],
+                effort=[command.max_effort]))
         running = self._finish(self._gripper, goal, self._gripper_timeout, interrupted, on_start)
         result = running.result
         # A gripper that holds an object stalls before the commanded position: that is a success.
@@ -128,12 +156,16 @@ class Controllers:
             raise ExecutionError(
                 f'gripper controller {self._gripper.name!r} failed, goal status {running.status}',
                 got='neither at the goal nor stalled',
-                hint='Is the gripper switched on, homed, and its controller active?')
+                hint='Is the gripper switched on, homed, and its controller active? franka_gripper '
+                     'aborts a grasp unless its default_grasp_epsilon is wide: see docs/robot.md.')
 
     def _finish(self, client: SafeActionClient, goal: Any, limit: float,
                 interrupted: Callable[[], bool], on_start: Callable[[], None]) -> RunningGoal:
         try:
             running = send_goal(client, goal, timeout=ACCEPT_TIMEOUT, interrupted=interrupted)
+        except UnansweredError as error:
+            self.stop()
+            raise UnstoppedError(error.what) from error
         except ExecutionError as error:
             raise RejectedError(error.what, got=error.got, hint=error.hint) from error
         except CanceledError:
@@ -146,12 +178,14 @@ class Controllers:
             return running
         self.stop()
         running.cancel()
-        held = running.wait(HOLD_TIMEOUT)
+        if not running.wait(HOLD_TIMEOUT):
+            self._unstopped = client.name, running
+            raise UnstoppedError(f'controller {client.name!r} has not ended {HOLD_TIMEOUT:g} s '
+                                 f'after it was told to')
         if interrupted():
             raise CanceledError
         raise ExecutionError(
-            f'controller {client.name!r} did not finish within {limit:.1f} s and was canceled',
-            hint='' if held else 'It did not answer the cancel request either: the robot may move.')
+            f'controller {client.name!r} did not finish within {limit:.1f} s and was canceled')
 
 
 def _fjt_code(code: int) -> str:

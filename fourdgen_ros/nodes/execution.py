@@ -32,9 +32,10 @@ from fourdgen_ros.msg import MotionPlan as MotionPlanMsg
 from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.actions import POLL, ActionError, CanceledError, Goal, Worker, serve_action
 from fourdgen_ros.nodes.base import run_node
-from fourdgen_ros.nodes.controllers import Controllers, RejectedError
+from fourdgen_ros.nodes.controllers import Controllers, RejectedError, UnstoppedError
 from fourdgen_ros.nodes.deviation_guard import DeviationGuard
 from fourdgen_ros.nodes.execution_parameters import LIMITS, declare_execution
+from fourdgen_ros.nodes.faults import FaultPublisher
 from fourdgen_ros.nodes.joints import Joints
 from fourdgen_ros.nodes.lifecycle import ManagedNode
 from fourdgen_ros.nodes.planners import make_kinematics, make_planner
@@ -61,6 +62,9 @@ class ExecutionNode(ManagedNode):
         self._kinematics: Kinematics | None = None
         self._ledger = PlanLedger(ExecutionMode.DRY_RUN)
         self._stop_requested = False
+        self._latching = threading.Lock()
+        self._latched, self._last_fault = 0, ''  # how often a fault was latched, and the last
+        self._faults = FaultPublisher(self)
         self._executing = threading.Event()
         self._doing = 'ready'
         self._latencies = Latencies()
@@ -124,7 +128,7 @@ class ExecutionNode(ManagedNode):
 
     def deactivate(self) -> None:
         """Stop a motion under way; the plans are void."""
-        self._ledger = PlanLedger(self._ledger.mode)
+        self._ledger.void()
         if self._executing.is_set():
             self._controllers.stop()
 
@@ -136,8 +140,8 @@ class ExecutionNode(ManagedNode):
     # --- planning -----------------------------------------------------------------------------
 
     def _plan(self, goal: Goal, result: Any) -> None:
-        if self._watchdog.fault is not None:
-            raise ActionError(PlanMotion.Result.FAULT, self._fault_text())
+        since = self._latched
+        self._require_no_fault(PlanMotion.Result.FAULT, since)
         trajectory = conversions.gripper_trajectory_from_msg(goal.request.trajectory)
         try:
             joints = self._joints.positions(self._robot.joints, self._joint_timeout)
@@ -152,7 +156,9 @@ class ExecutionNode(ManagedNode):
             now_ns=self.get_clock().now().nanoseconds, steady_ns=time.monotonic_ns(),
             skip_passed=goal.request.skip_passed))
         self._latencies.add('plan', time.monotonic() - start)
-        self._ledger.register(plan)
+        with self._latching:
+            self._require_no_fault(PlanMotion.Result.FAULT, since)
+            self._ledger.register(plan)
         result.plan = conversions.motion_plan_to_msg(
             plan, self._robot.base_link, ros_now_ns=self.get_clock().now().nanoseconds,
             steady_now_ns=time.monotonic_ns())
@@ -161,8 +167,9 @@ class ExecutionNode(ManagedNode):
     # --- execution ----------------------------------------------------------------------------
 
     def _execute(self, goal: Goal, result: Any) -> None:
+        since = self._latched
         try:
-            plan = self._take(goal)
+            plan = self._take(goal, since)
         finally:
             self._doing = 'ready'
         guard = self._guard(plan)
@@ -170,6 +177,7 @@ class ExecutionNode(ManagedNode):
         self._watchdog.arm(time.monotonic_ns())
         start = time.monotonic()
         try:
+            self._require_no_fault(Result.FAULT, since)  # from here on there is no reset
             for i, segment in enumerate(plan.segments):
                 arm = isinstance(segment, JointTrajectory)
                 self._doing = (f'executing {"arm" if arm else "gripper"} segment {i + 1} of '
@@ -179,18 +187,20 @@ class ExecutionNode(ManagedNode):
                 self._run(goal, plan, i, guard)
         finally:
             self._watchdog.disarm()
+            if self._watchdog.fault is not None:
+                self._latch(self._watchdog.fault)
             self._executing.clear()
             if guard is not None:
                 result.deviation, result.deviation_angle = guard.worst
             self._doing = 'ready'
             self._latencies.add('execute', time.monotonic() - start)
 
-    def _take(self, goal: Goal) -> MotionPlan:
+    def _take(self, goal: Goal, since: int) -> MotionPlan:
         """Take the plan of the goal; waits for its confirmation where the mode asks for one."""
         plan_id, waiting = goal.request.plan_id, False
         while True:
             goal.check()
-            self._require_no_fault()
+            self._require_no_fault(Result.FAULT, since)
             try:
                 return self._ledger.take(plan_id, time.monotonic_ns())
             except LedgerError as error:
@@ -224,6 +234,9 @@ class ExecutionNode(ManagedNode):
                                   lambda: None if guard is None else guard.begin(index))
         except RejectedError as error:
             raise ActionError(Result.CONTROLLER_REJECTED, str(error)) from error
+        except UnstoppedError as error:
+            self._latch(error.problem)
+            raise ActionError(Result.CONTROLLER_ABORTED, str(error)) from error
         except ExecutionError as error:
             raise ActionError(Result.CONTROLLER_ABORTED, str(error)) from error
         except CanceledError:
@@ -243,9 +256,22 @@ class ExecutionNode(ManagedNode):
             raise ActionError(Result.DEVIATED, f'{guard.error} (segment {index + 1} of '
                                                f'{len(plan.segments)}, stopped)')
 
-    def _require_no_fault(self) -> None:
+    # --- faults -------------------------------------------------------------------------------
+
+    def _latch(self, reason: str) -> None:
+        """Latch a fault; what was planned before it is not executed, also after a reset."""
+        with self._latching:
+            self._watchdog.stop(reason)
+            self._ledger.void()
+            self._latched, self._last_fault = self._latched + 1, self._watchdog.fault
+            self._faults.tell(self._last_fault)
+
+    def _require_no_fault(self, code: int, since: int) -> None:
+        """Raise ActionError when there is a fault, or was one since `_latched` was `since`."""
         if self._watchdog.fault is not None:
-            raise ActionError(Result.FAULT, self._fault_text())
+            raise ActionError(code, self._fault_text())
+        if self._latched != since:
+            raise ActionError(code, f'{self._last_fault}; reset meanwhile. Begin anew.')
 
     def _fault_text(self) -> str:
         return (f'{self._watchdog.fault}. Look at the robot, then call '
@@ -261,7 +287,7 @@ class ExecutionNode(ManagedNode):
             self.get_logger().error(response.message)
             return response
         self._stop_requested = True
-        self._watchdog.stop('stopped on request')
+        self._latch('stopped on request')
         controllers.stop()
         response.success = True
         response.message = 'stopped; call reset_fault before the next motion'
@@ -272,7 +298,16 @@ class ExecutionNode(ManagedNode):
         if self._executing.is_set():
             response.message = 'a motion is still under way'
             return response
-        fault = self._watchdog.reset() if self._watchdog is not None else None
+        unstopped = '' if self._controllers is None else self._controllers.unstopped
+        if unstopped:
+            response.message = (
+                f'controller {unstopped!r} has not ended what it was told to end: the robot may '
+                f'move. Use the emergency stop, look at the driver; where the controller was '
+                f'started anew, deactivate, clean up, configure and activate this node')
+            return response
+        with self._latching:
+            fault = self._watchdog.reset() if self._watchdog is not None else None
+            self._faults.tell('')
         self._stop_requested = False
         response.success = True
         response.message = 'there was no fault' if fault is None else f'cleared: {fault}'
@@ -281,6 +316,9 @@ class ExecutionNode(ManagedNode):
 
     def _on_confirm(self, request: ConfirmPlan.Request,
                     response: ConfirmPlan.Response) -> ConfirmPlan.Response:
+        if self._watchdog is not None and self._watchdog.fault is not None:
+            response.message = self._fault_text()
+            return response
         try:
             self._ledger.confirm(request.plan_id, time.monotonic_ns())
             response.success, response.message = True, 'confirmed'

@@ -68,13 +68,14 @@ def robot_description(node: StageNode, timeout: float) -> str:
 
     `node` need not be spinning. Raises InputError when nothing comes within `timeout` s.
     """
-    # A node of its own: what an executor spins would take the message away.
-    listener = rclpy.create_node('_description', context=node.context,
-                                 namespace=node.get_namespace())
+    topic = node.resolve_topic_name('robot_description')
+    # A node of its own: what an executor spins would take the message away. The command line is
+    # not for it: with `__node:=` it would have the name of `node`, and take its /rosout along.
+    listener = rclpy.create_node('_description', context=node.context, use_global_arguments=False,
+                                 enable_rosout=False, start_parameter_services=False)
     try:
-        found, message = wait_for_message(String, listener, 'robot_description',
-                                          qos_profile=LATCHED, time_to_wait=timeout)
-        topic = listener.resolve_topic_name('robot_description')
+        found, message = wait_for_message(String, listener, topic, qos_profile=LATCHED,
+                                          time_to_wait=timeout)
     finally:
         listener.destroy_node()
     if not found:

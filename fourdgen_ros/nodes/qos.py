@@ -20,6 +20,9 @@ RESULT = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 # Late joiners get the last message; needs to be set on both ends.
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE,
                      durability=DurabilityPolicy.TRANSIENT_LOCAL)
+# Faults and their ends: late joiners get the last, and a fault is heard although its end follows.
+FAULTS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE,
+                    durability=DurabilityPolicy.TRANSIENT_LOCAL)
 # As tf2_ros has them. Static transforms of many nodes come together, hence the depth.
 TF = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 TF_STATIC = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE,

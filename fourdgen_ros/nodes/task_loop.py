@@ -7,10 +7,11 @@ the tracker and the robot do not add up (receding horizon).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from std_msgs.msg import Empty
@@ -30,6 +31,7 @@ from fourdgen_ros.nodes.actions import (
 )
 from fourdgen_ros.nodes.ahead import Ahead
 from fourdgen_ros.nodes.base import StageNode, run_node
+from fourdgen_ros.nodes.faults import FaultListener
 from fourdgen_ros.nodes.qos import RESULT
 from fourdgen_ros.nodes.server_states import ServerStates
 from fourdgen_ros.srv import CheckSuccess
@@ -85,6 +87,7 @@ class TaskLoopNode(StageNode):
         self._ahead = Ahead(self._generate, self._track, self.get_logger().warning)
         self._rest_since: float | None = None  # steady s, since the last motion of the task ended
         self._servers = ServerStates(self)
+        self._faults = FaultListener(self)
         self._check = self.create_client(
             CheckSuccess, success, callback_group=self.group) if success else None
         self._state = 'idle'
@@ -92,8 +95,7 @@ class TaskLoopNode(StageNode):
         self._deviations = 0
         self._latencies = Latencies()
         self._heartbeat = self.create_publisher(Empty, 'heartbeat', RESULT)
-        self.create_timer(1.0 / rate, lambda: self._heartbeat.publish(Empty()),
-                          callback_group=self.group)
+        self.steady_timer(1.0 / rate, lambda: self._heartbeat.publish(Empty()))
         serve_action(self, RunTask, 'run_task', self._run, unexpected=Result.EXECUTION,
                      canceled=Result.STOPPED, busy=Result.BUSY)
         self.report(lambda: {'task': Status(
@@ -105,24 +107,16 @@ class TaskLoopNode(StageNode):
         self._ahead.close()
 
     def _run(self, goal: Goal, result: Any) -> None:
+        self._faults.begin()
         self._deviations, self._rest_since = 0, None
         self._ahead.discard()
         limit = goal.request.max_segments
         limit = limit if limit > 0 else self.value('max_segments')
         timings: list[dict[str, Any]] = []
-        seed = goal.request.seed
         self._task = {'task': goal.request.task, 'outcome': ''}
         try:
-            self._require_servers(goal)
-            while not self._done(goal, result.segments):
-                if result.segments >= limit:
-                    reason = 'the task is not done' if self._check is not None else (
-                        'no success_service is configured that could tell whether the task is done')
-                    raise ActionError(Result.NOT_DONE, f'after {limit} segments {reason}')
-                timing: dict[str, Any] = {'segment': result.segments, 'seeds': []}
-                timings.append(timing)
-                seed = self._segment(goal, result.segments, seed, timing)
-                result.segments += 1
+            with self._ended_by_faults(goal):
+                self._follow(goal, result, limit, timings)
             result.success = True
             self._task['outcome'] = f'done after {result.segments} segments'
         except Exception as error:
@@ -134,13 +128,47 @@ class TaskLoopNode(StageNode):
             result.timing_json = json.dumps(timings)
             self._ahead.discard()
 
+    def _follow(self, goal: Goal, result: Any, limit: int, timings: list[dict[str, Any]]) -> None:
+        """Run segments until the task is done."""
+        seed = goal.request.seed
+        self._require_servers(goal)
+        while not self._done(goal, result.segments):
+            if result.segments >= limit:
+                reason = 'the task is not done' if self._check is not None else (
+                    'no success_service is configured that could tell whether the task is done')
+                raise ActionError(Result.NOT_DONE, f'after {limit} segments {reason}')
+            timing: dict[str, Any] = {'segment': result.segments, 'seeds': []}
+            timings.append(timing)
+            seed = self._segment(goal, result.segments, seed, timing)
+            result.segments += 1
+
+    @contextlib.contextmanager
+    def _ended_by_faults(self, goal: Goal) -> Iterator[None]:
+        """Say so where a fault of the execution node, and not the client, has ended the goal."""
+        try:
+            yield
+        except CanceledError:
+            fault = self._faults.heard
+            if goal.canceled or not fault:
+                raise
+            raise ActionError(Result.STOPPED, f'{self._state}: {fault}. Look at the robot, reset '
+                              'the fault, begin the task anew.') from None
+
+    def _interrupted(self, goal: Goal) -> bool:
+        return goal.canceled or bool(self._faults.heard)
+
+    def _check_wanted(self, goal: Goal) -> None:
+        if self._interrupted(goal):
+            raise CanceledError
+
     def _require_servers(self, goal: Goal) -> None:
         """Fail before anything is generated when a stage is not there or not active."""
+        self._state = 'waiting for the stages'
         timeout = self.value('server_timeout')
         for code, client in ((Result.GENERATION, self._generate), (Result.TRACKING, self._track),
                              (Result.PLANNING, self._plan), (Result.EXECUTION, self._execute)):
-            server = self._servers.wait(client, timeout, lambda: goal.canceled)
-            goal.check()
+            server = self._servers.wait(client, timeout, lambda: self._interrupted(goal))
+            self._check_wanted(goal)
             if not server.usable:
                 raise ActionError(code, f'after {timeout:g} s: {server}')
 
@@ -187,7 +215,8 @@ class TaskLoopNode(StageNode):
             executed = self._stage(
                 goal, segment, timing, 'execute', Result.EXECUTION, self._execute,
                 ExecutePlan.Goal(plan_id=plan_id), retry=retry,
-                stopped=(ExecutePlan.Result.STOPPED,), confidence=confidence,
+                stopped=(ExecutePlan.Result.STOPPED, ExecutePlan.Result.WATCHDOG,
+                         ExecutePlan.Result.FAULT), confidence=confidence,
                 feedback=lambda f: self._on_motion(f, goal.request.task, seed + 1))
         except (ActionError, CanceledError):
             self._ahead.discard()
@@ -213,7 +242,7 @@ class TaskLoopNode(StageNode):
     def _plan_ahead(self, goal: Goal, segment: int,
                     timing: dict[str, Any]) -> tuple[str, float] | None:
         """The same from the future that was imagined ahead; None when there is none that fits."""
-        trajectory = self._ahead.take(goal)
+        trajectory = self._ahead.take(lambda: self._interrupted(goal))
         if trajectory is None:
             return None
         try:
@@ -234,7 +263,8 @@ class TaskLoopNode(StageNode):
             PlanMotion.Goal(trajectory=trajectory, frames=self.value('frames'),
                             skip_passed=passed),
             retry=(PlanMotion.Result.INVALID_TRAJECTORY, PlanMotion.Result.PLANNING_FAILED,
-                   PlanMotion.Result.CHECK_FAILED), confidence=confidence)
+                   PlanMotion.Result.CHECK_FAILED),
+            stopped=(PlanMotion.Result.FAULT,), confidence=confidence)
         return planned.plan.plan_id, confidence
 
     def _on_motion(self, feedback: ExecutePlan.Feedback, task: str, seed: int) -> None:
@@ -251,7 +281,7 @@ class TaskLoopNode(StageNode):
 
         Result codes in `retry` raise `RetryError`; those in `stopped` fail with code STOPPED.
         """
-        goal.check()
+        self._check_wanted(goal)
         self._state = f'segment {segment}: {stage}'
         goal.feedback(stage=stage, segment=segment, confidence=confidence)
         limit = self.value('execution_timeout' if stage == 'execute' else 'stage_timeout')
@@ -259,7 +289,8 @@ class TaskLoopNode(StageNode):
         try:
             answer = call_action(client, request, timeout=limit,
                                  accept_timeout=self.value('server_timeout'),
-                                 interrupted=lambda: goal.canceled, feedback=feedback)
+                                 interrupted=lambda: self._interrupted(goal),
+                                 feedback=feedback)
         except ExecutionError as error:
             raise ActionError(code, f'{stage}: {error}') from error
         finally:
@@ -279,14 +310,14 @@ class TaskLoopNode(StageNode):
     def _done(self, goal: Goal, segment: int) -> bool:
         if self._check is None:
             return False
-        goal.check()
+        self._check_wanted(goal)
         goal.feedback(stage='check', segment=segment)
         try:
             return call_service(self._check, CheckSuccess.Request(),
                                 timeout=self.value('server_timeout'),
-                                interrupted=lambda: goal.canceled).success
+                                interrupted=lambda: self._interrupted(goal)).success
         except ExecutionError as error:
-            goal.check()
+            self._check_wanted(goal)
             raise ActionError(Result.NOT_DONE, f'check: {error}') from error
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from typing import Any
@@ -35,12 +36,15 @@ class FixedPlanner:
         self._kinematics = ForwardKinematics(robot, robot.urdf.read_text())
         self.error: Exception | None = None
         self.calls: list[dict[str, Any]] = []
+        self.thinks = threading.Event()  # while set, a plan does not come to an end
 
     def plan(self, trajectory: GripperTrajectory, joints: np.ndarray, opening: float, *,
              frames: int | None = None, now_ns: int, steady_ns: int | None = None,
              skip_passed: bool = False) -> MotionPlan:
         self.calls.append({'joints': joints, 'opening': opening, 'frames': frames,
                            'now_ns': now_ns, 'skip_passed': skip_passed})
+        while self.thinks.is_set():
+            time.sleep(0.005)
         if self.error is not None:
             raise self.error
         return MotionPlan(uuid.uuid4().hex, self.segments, {'workspace': 'inside'},

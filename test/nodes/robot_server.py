@@ -38,7 +38,9 @@ class Robot(Node):
     """Follows trajectories exactly; holds where it is when a goal is canceled.
 
     `reject`, `abort` (code, text), `ignore` (accept and never move), `offset` (7,) rad (something
-    pushes it aside), `late` s and `slow_grip` (a gripper that does not end) make it misbehave.
+    pushes it aside), `late` s, `slow_grip` (a gripper that does not end), `stubborn` (rejects
+    cancel requests), `mute` (answers no goal request while set) and `drops` (the gripper aborts)
+    make it misbehave.
     """
 
     def __init__(self, gripper_type: str = 'GripperCommand', config: str = 'panda') -> None:
@@ -49,25 +51,38 @@ class Robot(Node):
         self.goals: list[Any] = []
         self.gripper_goals: list[Any] = []
         self.moving = False
-        self.reject, self.ignore, self.stalls = False, False, False
+        self.reject, self.ignore, self.stalls, self.drops = False, False, False, False
         self.abort: tuple[int, str] | None = None
         self.offset, self.late = np.zeros(len(self.config.joints)), 0.0
-        self.slow_grip = False
+        self.slow_grip, self.stubborn = False, False
+        self.mute = threading.Event()
         self.canceled: list[str] = []  # names of the actions whose goals were canceled
         self._states = self.create_publisher(JointState, '/joint_states', 10)
         self._timer = self.create_timer(0.02, self._publish, callback_group=group)
         self._busy = threading.Lock()
-        accept = {'goal_callback': lambda _: (GoalResponse.REJECT if self.reject
-                                              else GoalResponse.ACCEPT),
-                  'cancel_callback': lambda _: CancelResponse.ACCEPT, 'callback_group': group}
+        accept = {'goal_callback': self._accept, 'callback_group': group,
+                  'cancel_callback': lambda _: (CancelResponse.REJECT if self.stubborn
+                                                else CancelResponse.ACCEPT)}
         names = self.config.controllers
         ActionServer(self, FollowJointTrajectory, names.arm_action, self._follow, **accept)
         kind = GripperCommand if gripper_type == 'GripperCommand' else ParallelGripperCommand
-        ActionServer(self, kind, names.gripper_action, self._grip, **accept)
+        ActionServer(self, kind, names.gripper_action, self._grip,
+                     **{**accept, 'goal_callback': self._accept_grip})
 
     def silence(self) -> None:
         """Publish no joint states any more."""
         self._timer.cancel()
+
+    def _accept(self, _: Any) -> GoalResponse:
+        while self.mute.is_set():
+            time.sleep(0.005)
+        return GoalResponse.REJECT if self.reject else GoalResponse.ACCEPT
+
+    def _accept_grip(self, goal: Any) -> GoalResponse:
+        # As parallel_gripper_action_controller does.
+        if isinstance(goal, ParallelGripperCommand.Goal) and len(goal.command.position) != 1:
+            return GoalResponse.REJECT
+        return self._accept(goal)
 
     def _publish(self) -> None:
         fingers = self.config.finger_joints
@@ -117,6 +132,9 @@ class Robot(Node):
                 return GripperCommand.Result()
             time.sleep(0.005)
         command = handle.request.command
+        if self.drops:
+            handle.abort()
+            return GripperCommand.Result()
         position = command.position
         self.opening = self.config.opening_at(np.atleast_1d(position))
         if isinstance(position, float):

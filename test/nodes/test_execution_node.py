@@ -14,17 +14,17 @@ from execution_bench import GOAL, LONG, PATIENT, Bench, FixedPlanner, planning_g
 from rclpy.exceptions import InvalidParameterValueException
 from robot_server import ARM, FINGERS, HOME, Robot, move
 from ros_graph import Graph, eventually, parameters
-from std_msgs.msg import Empty
+from std_msgs.msg import Empty, String
 from std_srvs.srv import Trigger
 
 from fourdgen_ros.action import ExecutePlan, PlanMotion
 from fourdgen_ros.core.errors import ExecutionError, PlanningError
 from fourdgen_ros.core.types import GripperCommand
 from fourdgen_ros.msg import MotionPlan as MotionPlanMsg
-from fourdgen_ros.nodes import conversions
+from fourdgen_ros.nodes import controllers, conversions
 from fourdgen_ros.nodes.actions import CanceledError, SafeActionClient, send_goal
 from fourdgen_ros.nodes.execution import ExecutionNode
-from fourdgen_ros.nodes.qos import LATCHED
+from fourdgen_ros.nodes.qos import FAULTS, LATCHED
 from fourdgen_ros.srv import ConfirmPlan
 
 Result = ExecutePlan.Result
@@ -90,9 +90,9 @@ def test_parallel_gripper_command(bench: Any) -> None:
               gripper_action_type='ParallelGripperCommand')
     assert b.execute().error_code == 0
     command = b.robot.gripper_goals[0].command
-    assert command.name == list(FINGERS)
-    assert list(command.position) == [0.015, 0.015]
-    assert list(command.effort) == [25.0, 25.0]
+    assert command.name == [FINGERS[0]]  # the controller takes one joint, the other follows
+    assert list(command.position) == [0.015]
+    assert list(command.effort) == [25.0]
 
 
 @pytest.mark.parametrize('action', ['GripperCommand', 'ParallelGripperCommand'])
@@ -117,6 +117,14 @@ def test_a_gripper_that_stalls_holds_something(bench: Any) -> None:
     b = bench(FixedPlanner(GripperCommand(0.0)))
     b.robot.stalls = True
     assert b.execute().error_code == 0
+
+
+def test_a_gripper_that_aborts(bench: Any) -> None:
+    b = bench(FixedPlanner(GripperCommand(0.0)))
+    b.robot.drops = True
+    result = b.execute()
+    assert result.error_code == Result.CONTROLLER_ABORTED
+    assert 'default_grasp_epsilon' in result.error_msg  # what franka_gripper needs to grasp
 
 
 def test_dry_run_is_the_default_and_sends_nothing(graph: Graph) -> None:
@@ -271,6 +279,64 @@ def test_what_was_stopped_before_it_is_sent_is_not_sent(bench: Any, graph: Graph
     assert len(b.robot.goals) == 1  # that of the second call, which is behind the first
 
 
+def test_a_stop_voids_what_was_planned_and_confirmed(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(GripperCommand(0.05)), execution_mode='confirm')
+    plan_id = b.plan().plan.plan_id
+    confirm = ConfirmPlan.Request(plan_id=plan_id)
+    assert graph.call(ConfirmPlan, 'confirm_plan', confirm).success
+    assert graph.call(Trigger, 'execution/stop').success
+    answer = graph.call(ConfirmPlan, 'confirm_plan', confirm)
+    assert not answer.success
+    assert 'stopped on request' in answer.message
+    assert graph.call(Trigger, 'execution/reset_fault').success
+    assert b.execute(plan_id).error_code == Result.UNKNOWN_PLAN
+    assert not graph.call(ConfirmPlan, 'confirm_plan', confirm).success
+    assert b.robot.gripper_goals == []
+
+
+@pytest.mark.parametrize('reset', [False, True])
+def test_a_stop_while_planning_leaves_no_plan(bench: Any, graph: Graph, reset: bool) -> None:
+    b = bench(FixedPlanner(GripperCommand(0.05)))
+    plans = graph.listen(MotionPlanMsg, 'plan', LATCHED)
+    b.planner.thinks.set()
+    running = graph.start(PlanMotion, 'plan_motion', planning_goal())
+    assert eventually(lambda: bool(b.planner.calls))
+    assert graph.call(Trigger, 'execution/stop').success
+    assert not reset or graph.call(Trigger, 'execution/reset_fault').success
+    b.planner.thinks.clear()
+    assert running.wait(30.0)
+    assert running.result.error_code == PlanMotion.Result.FAULT
+    assert 'stopped on request' in running.result.error_msg
+    assert running.result.plan.plan_id == ''
+    assert reset or graph.call(Trigger, 'execution/reset_fault').success
+    assert b.execute().error_code == Result.NONE
+    assert eventually(lambda: len(plans) == 1)  # of the last call
+
+
+def test_a_stop_and_a_reset_end_the_wait_for_a_confirmation(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(GripperCommand(0.05)), execution_mode='confirm')
+    running = b.start()
+    assert eventually(lambda: b.node._doing.startswith('waiting'))
+    assert graph.call(Trigger, 'execution/stop').success
+    assert graph.call(Trigger, 'execution/reset_fault').success
+    assert running.wait(30.0)
+    assert running.result.error_code == Result.FAULT
+    assert 'stopped on request' in running.result.error_msg
+
+
+def test_tells_of_every_fault_and_of_its_end(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(move(GOAL, LONG)), joint_state_timeout=2.0)
+    faults = graph.listen(String, 'fault', FAULTS)
+    assert eventually(lambda: [f.data for f in faults] == [''])
+    running = b.start_moving()
+    b.robot.silence()
+    assert running.wait(LONG / 2)
+    assert graph.call(Trigger, 'execution/reset_fault').success
+    assert graph.call(Trigger, 'execution/stop').success
+    assert eventually(lambda: len(faults) == 4)
+    assert [f.data[:15] for f in faults] == ['', 'no joint states', '', 'stopped on requ']
+
+
 def test_a_stop_ends_the_wait_for_a_confirmation(bench: Any, graph: Graph) -> None:
     b = bench(FixedPlanner(move(GOAL, 0.2)), execution_mode='confirm')
     stages: list[str] = []
@@ -389,6 +455,57 @@ def test_a_controller_that_never_finishes(bench: Any) -> None:
     result = b.execute()
     assert result.error_code == Result.CONTROLLER_ABORTED
     assert 'did not finish within 0.5 s' in result.error_msg
+
+
+@pytest.mark.parametrize('end', ['stop', 'cancel', 'time limit'])
+def test_a_controller_that_does_not_stop_is_a_fault_until_it_has(
+        bench: Any, graph: Graph, end: str) -> None:
+    limited = end == 'time limit'
+    b = bench(FixedPlanner(move(GOAL, 0.2 if limited else LONG)), time_factor=1.0,
+              time_margin=0.2, deviation_lag=PATIENT)
+    b.robot.stubborn, b.robot.ignore = True, limited
+    running = b.start() if limited else b.start_moving()
+    if end == 'stop':
+        assert graph.call(Trigger, 'execution/stop').success
+    elif end == 'cancel':
+        running.cancel()
+    assert running.wait(30.0)
+    assert running.result.error_code == Result.CONTROLLER_ABORTED
+    assert 'the robot may move' in running.result.error_msg
+    assert 'the robot may move' in b.plan().error_msg
+    answer = graph.call(Trigger, 'execution/reset_fault')
+    assert not answer.success
+    assert 'panda_arm_controller/follow_joint_trajectory' in answer.message
+    b.robot.abort = (-4, 'somebody pressed the button')
+    assert eventually(lambda: graph.call(Trigger, 'execution/reset_fault').success)
+    assert not b.robot.moving
+
+
+def test_a_goal_request_without_an_answer_is_no_rejection(
+        bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controllers, 'ACCEPT_TIMEOUT', 0.5)
+    b = bench(FixedPlanner(move(GOAL, LONG)))
+    plan_id = b.plan().plan.plan_id
+    b.robot.mute.set()
+    try:
+        result = b.execute(plan_id)
+        assert result.error_code == Result.CONTROLLER_ABORTED
+        assert 'did not answer' in result.error_msg
+        assert 'the robot may move' in result.error_msg
+        assert eventually(lambda: [e.data for e in b.events][:1] == ['stop'])
+        assert 'the robot may move' in b.plan().error_msg
+    finally:
+        b.robot.mute.clear()
+    assert eventually(lambda: b.robot.canceled == ['arm'])  # it was accepted after all
+
+
+def test_a_stop_tells_which_controller_does_not_hear_it(
+        bench: Any, graph: Graph, capfd: Any) -> None:
+    bench(FixedPlanner(), gripper_action='elsewhere/gripper_cmd')
+    assert graph.call(Trigger, 'execution/stop').success
+    log = capfd.readouterr().err
+    assert 'no service /elsewhere/gripper_cmd/_action/cancel_goal' in log
+    assert 'panda_arm_controller' not in log
 
 
 def test_the_node_stops_the_arm_when_it_ends(bench: Any, graph: Graph) -> None:

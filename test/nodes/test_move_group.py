@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rclpy
 import yaml
+from rcl_interfaces.msg import Log
 from robot_server import HOME, Robot
 from ros_graph import Graph, eventually, parameters
 from std_msgs.msg import String
@@ -25,10 +27,11 @@ from fourdgen_ros.motion.kinematics import ForwardKinematics, RobotModel
 from fourdgen_ros.motion.moveit import PathRequest
 from fourdgen_ros.motion.robot import RobotConfig, SceneBox, Workspace
 from fourdgen_ros.nodes import conversions
+from fourdgen_ros.nodes.base import StageNode
 from fourdgen_ros.nodes.execution import ExecutionNode
 from fourdgen_ros.nodes.move_group import MoveGroup, moveit_msgs
 from fourdgen_ros.nodes.planners import robot_description
-from fourdgen_ros.nodes.qos import LATCHED
+from fourdgen_ros.nodes.qos import LATCHED, RESULT
 
 pytest.importorskip('moveit_msgs', reason='run `make setup`')
 from move_group_server import MoveGroupServer
@@ -340,6 +343,27 @@ def test_a_robot_without_a_file_of_its_own(graph: Graph) -> None:
     np.testing.assert_allclose(ForwardKinematics(bare, urdf).fk(HOME), START, atol=1e-12)
     with pytest.raises(InputError, match='embedded planner'):
         RobotModel(bare)
+
+
+def test_the_listener_for_the_description_leaves_name_and_log_to_the_node(graph: Graph) -> None:
+    log = graph.listen(Log, '/rosout', RESULT)
+    context = rclpy.Context()
+    rclpy.init(context=context, args=['--ros-args', '-r', '__node:=execution', '-r',
+                                      'robot_description:=elsewhere/description'])
+    try:
+        node = StageNode('any', context=context)
+        publisher = node.create_publisher(String, '/elsewhere/description', LATCHED)
+        publisher.publish(String(data='<robot/>'))
+        assert robot_description(node, PATIENT) == '<robot/>'
+
+        def heard() -> bool:
+            node.get_logger().info('still there')
+            return any((m.name, m.msg) == ('execution', 'still there') for m in log)
+
+        assert eventually(heard, 10.0)
+        node.destroy_node()
+    finally:
+        rclpy.shutdown(context=context)
 
 
 def test_a_description_that_is_none() -> None:

@@ -52,6 +52,7 @@ COMMANDS = {
     'rt/future': {'generator'},
     'rt/gripper_trajectory': {'tracker'},
     'rt/plan': {'execution'},
+    'rt/fault': {'execution'},
     'rt/joint_states': {'robot', 'cell', 'player'},
     'rt/tf_static': {'robot', 'cell', 'cameras', 'player'},
 }

@@ -11,33 +11,40 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import GetState
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from ros_graph import Graph, eventually, parameters
-from std_msgs.msg import Empty
+from std_msgs.msg import Empty, String
 
 from fourdgen_ros.action import ExecutePlan, GenerateFuture, PlanMotion, RunTask, TrackGripper
 from fourdgen_ros.nodes import server_states
 from fourdgen_ros.nodes.actions import serve_action
 from fourdgen_ros.nodes.lifecycle import ManagedNode
+from fourdgen_ros.nodes.qos import FAULTS
 from fourdgen_ros.nodes.task_loop import TaskLoopNode
 from fourdgen_ros.srv import CheckSuccess
 
 Result = RunTask.Result
 ACTIONS = {'generate_future': GenerateFuture, 'track_gripper': TrackGripper,
            'plan_motion': PlanMotion, 'execute_plan': ExecutePlan}
+OTHERS = tuple(name for name in ACTIONS if name != 'track_gripper')
 
 
 class Stages(Node):
-    """All four stages. `fail[name]` are error codes of the next calls; `hang` never ends."""
+    """All four stages. `fail[name]` are error codes of the next calls; `hang` never ends.
+
+    `crash` ends in an error of its callback. With `ahead` these two hold for calls during a motion.
+    """
 
     def __init__(self, names: tuple[str, ...] = tuple(ACTIONS)) -> None:
         super().__init__('stages')
         self.calls: list[tuple[str, Any]] = []
         self.fail: dict[str, list[int]] = {}
-        self.hang = ''
+        self.hang = self.crash = ''
+        self.ahead = self.moves = False
         self.canceled: list[str] = []
         self.done_after = 10**6
         self.motions, self.pipelined = ['arm'], False
@@ -53,7 +60,10 @@ class Stages(Node):
     def _run(self, name: str, handle: Any) -> Any:
         self.calls.append((name, handle.request))
         result = ACTIONS[name].Result()
-        while self.hang == name:
+        concerned = self.moves or not self.ahead
+        if concerned and self.crash == name:
+            raise RuntimeError(f'{name} crashes, as the test wants it')
+        while concerned and self.hang == name:
             if handle.is_cancel_requested:
                 self.canceled.append(name)
                 handle.canceled()
@@ -79,11 +89,12 @@ class Stages(Node):
 
     def _move(self, handle: Any) -> None:
         """Tell of the motions; where the loop looks ahead, the last lasts until it has."""
-        before = len(self.of('track_gripper'))
+        before, self.moves = len(self.of('track_gripper')), True
         for i, stage in enumerate(self.motions):
             handle.publish_feedback(ExecutePlan.Feedback(
                 stage=stage, segment=i, segments=len(self.motions)))
         assert not self.pipelined or eventually(lambda: len(self.of('track_gripper')) > before)
+        self.moves = False
 
     def _check(self, _: Any, response: CheckSuccess.Response) -> CheckSuccess.Response:
         response.success = len(self.of('execute_plan')) >= self.done_after
@@ -223,6 +234,97 @@ def test_a_stage_that_does_not_run(loop: Any, graph: Graph) -> None:
     assert stages.calls == []
 
 
+@pytest.mark.parametrize('name', list(ACTIONS))
+def test_a_fault_ends_the_task_also_when_it_is_reset_at_once(
+        loop: Any, graph: Graph, name: str) -> None:
+    stages = loop()
+    stages.hang = name
+    faults = graph.client.create_publisher(String, 'fault', FAULTS)
+    running = graph.start(RunTask, 'run_task', RunTask.Goal(task='T'))
+    assert eventually(lambda: bool(stages.of(name)) and faults.get_subscription_count() == 1)
+    faults.publish(String(data='stopped on request'))
+    faults.publish(String(data=''))
+    assert running.wait(30.0)
+    assert (running.result.success, running.result.error_code) == (False, Result.STOPPED)
+    assert 'stopped on request' in running.result.error_msg
+    assert stages.canceled == [name]
+    assert stages.calls[-1][0] == name  # nothing was called after it
+    stages.hang, stages.done_after = '', len(stages.of('execute_plan')) + 1
+    assert run(graph).success  # the fault was that of the last task
+
+
+def test_no_task_begins_while_there_is_a_fault(loop: Any, graph: Graph) -> None:
+    stages = loop()
+    faults = graph.client.create_publisher(String, 'fault', FAULTS)
+    assert eventually(lambda: faults.get_subscription_count() == 1)
+    faults.publish(String(data='stopped on request'))
+    assert eventually(lambda: run(graph, max_segments=1).error_code == Result.STOPPED)
+    before = list(stages.calls)
+    assert run(graph).error_code == Result.STOPPED
+    assert stages.calls == before
+
+
+@pytest.mark.parametrize(('name', 'code'), [
+    ('plan_motion', PlanMotion.Result.FAULT), ('execute_plan', ExecutePlan.Result.FAULT),
+    ('execute_plan', ExecutePlan.Result.WATCHDOG)])
+def test_a_stage_that_tells_of_a_fault_ends_the_task(
+        loop: Any, graph: Graph, name: str, code: int) -> None:
+    stages = loop()
+    stages.fail = {name: [code]}
+    assert run(graph).error_code == Result.STOPPED
+    assert len(stages.of(name)) == 1
+
+
+def test_a_fault_while_a_future_is_imagined_ahead(loop: Any, graph: Graph) -> None:
+    stages = loop(pipelined=True)
+    stages.pipelined, stages.ahead, stages.hang = True, True, 'track_gripper'
+    faults = graph.client.create_publisher(String, 'fault', FAULTS)
+    running = graph.start(RunTask, 'run_task', RunTask.Goal(task='T'))
+    assert eventually(lambda: len(stages.of('track_gripper')) == 2
+                      and faults.get_subscription_count() == 1)
+    faults.publish(String(data='stopped on request'))
+    assert running.wait(30.0)
+    assert running.result.error_code == Result.STOPPED
+    assert len(stages.of('plan_motion')) == 1
+
+
+@pytest.mark.parametrize('name', list(ACTIONS))
+def test_a_server_that_crashed_in_its_callback_has_not_succeeded(
+        loop: Any, graph: Graph, name: str) -> None:
+    stages = loop(retries=0)
+    stages.crash = name
+    result = run(graph)
+    assert result.error_code in (Result.GENERATION, Result.TRACKING, Result.PLANNING,
+                                 Result.EXECUTION)
+    stage = {'generate_future': 'generate', 'track_gripper': 'track', 'plan_motion': 'plan',
+             'execute_plan': 'execute'}[name]
+    assert result.error_msg.startswith(f'{stage}: ')
+    assert 'ABORTED' in result.error_msg
+    assert stages.calls[-1][0] == name  # nothing was called after it
+
+
+def test_a_future_of_a_crashed_server_is_not_used_ahead(loop: Any, graph: Graph) -> None:
+    stages = loop(pipelined=True)
+    stages.pipelined, stages.ahead, stages.crash = True, True, 'track_gripper'
+    stages.done_after = 2
+    assert run(graph).success
+    assert [p.skip_passed for p in stages.of('plan_motion')] == [False, False]
+
+
+def test_a_server_that_has_gone_is_not_waited_for(loop: Any, graph: Graph) -> None:
+    stages = loop(OTHERS)
+    other = graph.add(Stages(('track_gripper',)))
+    other.hang = 'track_gripper'
+    running = graph.start(RunTask, 'run_task', RunTask.Goal(task='T'))
+    assert eventually(lambda: bool(other.of('track_gripper')))
+    graph.remove(other)
+    other.hang = ''
+    assert running.wait(30.0)
+    assert running.result.error_code == Result.TRACKING
+    assert "'track_gripper' has gone" in running.result.error_msg
+    assert stages.of('plan_motion') == []
+
+
 def test_a_stage_that_takes_too_long(loop: Any, graph: Graph) -> None:
     stages = loop(stage_timeout=1.0)
     stages.hang = 'track_gripper'
@@ -236,6 +338,14 @@ def test_beats(loop: Any, graph: Graph) -> None:
     beats = graph.listen(Empty, 'heartbeat')
     loop()
     assert eventually(lambda: len(beats) > 20, 3.0)
+
+
+def test_beats_and_tells_of_itself_while_the_ros_clock_stands_still(
+        loop: Any, graph: Graph) -> None:
+    beats, told = graph.listen(Empty, 'heartbeat'), graph.listen(DiagnosticArray, '/diagnostics')
+    loop(use_sim_time=True)
+    assert eventually(lambda: len(beats) > 5, 10.0)
+    assert eventually(lambda: any(s.name == 'task_loop: task' for m in told for s in m.status))
 
 
 def test_looks_again_after_an_abort_where_that_is_allowed(loop: Any, graph: Graph) -> None:
@@ -316,9 +426,6 @@ class Sleeper(ManagedNode):
         serve_action(self, TrackGripper, 'track_gripper', lambda goal, result: None,
                      unexpected=TrackGripper.Result.TRACKING_FAILED,
                      canceled=TrackGripper.Result.CANCELED)
-
-
-OTHERS = tuple(name for name in ACTIONS if name != 'track_gripper')
 
 
 def test_names_the_node_that_is_not_active(loop: Any, graph: Graph) -> None:

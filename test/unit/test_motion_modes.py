@@ -72,6 +72,18 @@ def test_unknown_and_forgotten_plans():
     assert refusal(ledger.take, 'b', 0) is Refusal.EXPIRED
 
 
+def test_what_is_void_is_unknown():
+    ledger = PlanLedger('confirm')
+    ledger.register(make_plan('a'))
+    ledger.confirm('a', 0)
+    ledger.void()
+    assert refusal(ledger.confirm, 'a', 0) is Refusal.UNKNOWN
+    assert refusal(ledger.take, 'a', 0) is Refusal.UNKNOWN
+    ledger.register(make_plan('b'))
+    ledger.confirm('b', 0)
+    assert ledger.take('b', 0).plan_id == 'b'
+
+
 def test_modes_are_named():
     assert PlanLedger('dry_run').mode is ExecutionMode.DRY_RUN
     with pytest.raises(ValueError, match='sometimes'):
@@ -115,11 +127,19 @@ def test_watchdog_sleeps_when_disarmed():
     assert dog.check(200 * S) is None
 
 
-def test_stop_latches_even_when_disarmed_and_keeps_the_first_reason():
+def test_stop_latches_even_when_disarmed_and_keeps_every_reason():
     dog = Watchdog(0.2)
     dog.stop('operator')
-    dog.stop('controller')
+    dog.stop('operator')
     assert dog.check(0) == dog.fault == 'operator'
+    dog.stop('controller')
     dog.arm(0)
-    assert dog.check(0) == 'operator'
-    assert dog.reset() == 'operator'
+    assert dog.check(0) == 'operator; controller'
+    assert dog.reset() == 'operator; controller'
+
+
+def test_a_reset_does_not_disarm_a_motion_that_begins_meanwhile():
+    dog = Watchdog(0.2)
+    dog.arm(0)
+    dog.reset()
+    assert 'joint states' in dog.check(S)

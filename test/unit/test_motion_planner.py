@@ -53,6 +53,12 @@ def refused(check, planner, poses, *, joints=ROBOT.home, opening=0.08, now_ns=0,
     return error.value
 
 
+@pytest.mark.parametrize('skip_passed', [False, True])
+def test_a_trajectory_of_one_pose_leads_nowhere(planner, home, skip_passed):
+    with pytest.raises(InputError, match='at least 2 poses'):
+        planner.plan(trajectory(home[None]), ROBOT.home, 0.08, now_ns=0, skip_passed=skip_passed)
+
+
 @pytest.mark.parametrize(('noise', 'turn_noise'), [(0.0, 0.0), (0.005, 0.03)])
 def test_random_tabletop_paths(planner, model, capfd, noise, turn_noise):
     rng, q, failures, n = np.random.default_rng(3), ROBOT.home, [], 30
