@@ -14,7 +14,7 @@ from fourdgen_ros.core.synchroniser import SyncedSet, Synchroniser
 from fourdgen_ros.core.types import Observation
 from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.base import StageNode
-from fourdgen_ros.nodes.qos import SENSOR, qos_events
+from fourdgen_ros.nodes.qos import LATCHED, SENSOR, UNHEARD, qos_events
 from fourdgen_ros.nodes.serialised import deserialised, serialised_stamp
 
 _TRANSPORTS = {'color': ('raw', 'compressed'), 'depth': ('raw', 'compressed', 'compressedDepth')}
@@ -67,11 +67,17 @@ class CameraTopics:
             node.value('input_reliability').upper()])
         hint = (f'set the parameter input_reliability of {node.get_fully_qualified_name()} to '
                 f'best_effort')
-        return [node.inputs.create_subscription(
-            self._types[kind], topic, functools.partial(self._on_frame, synchroniser, camera, kind),
-            qos, event_callbacks=qos_events(node, topic, hint),
-            raw=True)  # what is not used is not deserialised
-            for (camera, kind), topic in self.topics.items()]
+        opened = []
+        for (camera, kind), topic in self.topics.items():
+            ways = [(qos, qos_events(node, topic, hint))]
+            if kind == 'info':  # some drivers publish it once, latched
+                ways.append((LATCHED, UNHEARD))
+            opened += [node.inputs.create_subscription(
+                self._types[kind], topic,
+                functools.partial(self._on_frame, synchroniser, camera, kind), way,
+                event_callbacks=events, raw=True)  # what is not used is not deserialised
+                for way, events in ways]
+        return opened
 
     def observation(self, synced: SyncedSet) -> Observation:
         """Decode a set. Raises InputError for images that cannot be read."""

@@ -162,7 +162,7 @@ class GeneratorNode(ManagedNode):
         def wait() -> Observation:
             listening = []
             if not self._always:
-                self._synchroniser = self._cameras.synchroniser()  # what came before tells nothing
+                self._synchroniser = self._synchroniser.renewed()  # old images tell nothing
                 listening = self._cameras.subscribe(self._synchroniser, self.value('input_depth'))
             try:
                 synced = self._synchroniser.wait(oldest, timeout)

@@ -191,6 +191,25 @@ def test_listens_on_demand(graph: Graph) -> None:
     assert eventually(lambda: node.count_subscribers(topic) == 0)
 
 
+@pytest.mark.parametrize('listening', ['always', 'on_demand'])
+def test_calibration_that_was_latched_before_the_node_started(graph: Graph,
+                                                                  listening: str) -> None:
+    graph.add(Cameras(latched_info=True))
+    graph.add(GeneratorNode(Freeze(), **parameters(listening=listening)))
+    assert generate(graph).error_msg == ''
+
+
+def test_calibration_is_remembered_between_goals_on_demand(graph: Graph, capfd: Any) -> None:
+    cameras = graph.add(Cameras())
+    graph.add(GeneratorNode(Freeze(), **parameters(listening='on_demand')))
+    assert generate(graph).error_msg == ''
+    cameras.info_sent = False
+    assert generate(graph).error_msg == ''
+    log = capfd.readouterr().err  # that these cameras latch nothing is no error of this node
+    assert 'nothing arrives' not in log
+    assert 'offering incompatible QoS' not in log
+
+
 def test_another_model_after_cleanup(graph: Graph, capfd: Any, tmp_path: Any) -> None:
     node = graph.add(GeneratorNode(**parameters(autostart=False, model=str(tmp_path))))
     assert not graph.change('generator', 'configure')
