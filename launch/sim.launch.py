@@ -7,10 +7,18 @@ import os
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    GroupAction,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+)
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node, PushROSNamespace
+from launch_ros.parameter_descriptions import ParameterValue
+
+from fourdgen_ros.core.paths import require_path
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -63,11 +71,13 @@ def generate_launch_description() -> LaunchDescription:
         'log_level', default_value='info', description='Log level of all nodes')
 
     # 4. The cell.
+    check = OpaqueFunction(
+        function=lambda context: require_path(context.launch_configurations, 'params_file'))
     cell = GroupAction([
         PushROSNamespace(namespace),
         Node(package='fourdgen_ros', executable='cell', name='cell', output='screen',
              parameters=[os.path.join(config_dir, 'cell.yaml'), params_file,
-                         {'task': task, 'seed': seed}],
+                         {'task': ParameterValue(task, value_type=str), 'seed': seed}],
              remappings=remappings,
              arguments=['--ros-args', '--log-level', log_level, '--enclave', '/fourdgen/cell'],
              sigterm_timeout='15'),
@@ -93,6 +103,7 @@ def generate_launch_description() -> LaunchDescription:
     ld.add_action(declare_autostart)
     ld.add_action(declare_rviz)
     ld.add_action(declare_log_level)
+    ld.add_action(check)
     ld.add_action(cell)
     ld.add_action(stages)
     return ld
