@@ -274,6 +274,18 @@ def test_the_status_names_task_and_robot(graph: Graph, road: Road,
                                         'confirm: stopped on request')
 
 
+def test_a_camera_without_tf_does_not_hide_the_others(graph: Graph, capfd: Any) -> None:
+    graph.add(Cameras())
+    StaticTransformPublisher(graph.client).send(
+        [(things.BASE, 'cam_right_color_optical_frame', things.T_BASE_REF)], time.time_ns())
+    graph.add(VisualizationNode(**parameters(live_rate=20.0, live_stride=2)))
+    clouds = graph.listen(PointCloud2, 'visualization/live/points', IMAGE)
+    assert eventually(lambda: bool(clouds))
+    assert conversions.cloud_to_points(clouds[0])[0].shape == (1, 24 * 32, 3)
+    log = capfd.readouterr().err
+    assert "no live cloud of cam_left: TF frame 'cam_left_color_optical_frame' is unknown" in log
+
+
 def test_the_cameras_are_listened_to_only_when_somebody_looks(
         graph: Graph, road: Road, node: VisualizationNode) -> None:
     graph.add(Cameras())
