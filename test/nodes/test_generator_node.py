@@ -144,6 +144,33 @@ def test_tells_of_publishers_with_incompatible_qos(graph: Graph, capfd: Any) -> 
     assert 'set the parameter input_reliability of /generator to best_effort' in log
 
 
+@pytest.mark.parametrize('first', ['cameras', 'generator'])
+@pytest.mark.parametrize('offered', ['BEST_EFFORT', 'RELIABLE'])
+def test_auto_takes_what_the_publishers_offer(graph: Graph, capfd: Any, first: str,
+                                              offered: str) -> None:
+    topic = 'cam_left/color/image_raw'
+
+    def heard() -> list[str]:
+        return [info.qos_profile.reliability.name
+                for info in graph.client.get_subscriptions_info_by_topic(f'/{topic}')]
+
+    def add_cameras() -> None:
+        graph.add(Cameras(reliability=ReliabilityPolicy[offered]))
+        assert eventually(lambda: graph.client.count_publishers(topic) == 1)
+
+    if first == 'cameras':
+        add_cameras()
+    graph.add(GeneratorNode(Freeze(), **parameters(input_reliability='auto')))
+    if first == 'generator':
+        assert eventually(lambda: heard() == ['RELIABLE'])
+        add_cameras()
+    assert generate(graph).error_msg == ''
+    assert eventually(lambda: heard() == [offered])
+    assert 'nothing arrives' not in capfd.readouterr().err
+    assert graph.change('generator', 'deactivate')
+    assert eventually(lambda: not heard())
+
+
 @pytest.mark.parametrize(('name', 'value'), [
     ('generator', 'no_such'), ('input_reliability', 'maybe'), ('slop', -1.0)])
 def test_a_wrong_parameter_stops_the_start(graph: Graph, name: str, value: Any) -> None:
