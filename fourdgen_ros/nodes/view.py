@@ -24,7 +24,7 @@ from fourdgen_ros.nodes.camera_inputs import CameraInputs
 from fourdgen_ros.nodes.joints import Joints
 from fourdgen_ros.nodes.road_listener import Listeners, RoadListener
 from fourdgen_ros.srv import ConfirmPlan
-from fourdgen_ros.view.gate import Gate, serve
+from fourdgen_ros.view.gate import Gate, serve, token_for
 from fourdgen_ros.view.geometry import box_edges, only_finite
 from fourdgen_ros.view.hand import load_hand
 from fourdgen_ros.view.page import Actions, Outlook, Page
@@ -52,7 +52,7 @@ class ViewNode(StageNode):
     """Serves the page; stops and confirms when its buttons are pressed."""
 
     def __init__(self, *, token: str | None = None, **options: Any) -> None:
-        """`token` lets browsers of other machines in, for a `host` that is not the loopback."""
+        """`token` lets browsers of other machines in; on the loopback none is asked for."""
         super().__init__('view', **options)
         robot = self.parameter('robot', 'panda', 'the name of a file in config/robots, the same as '
                                                  'of the tracker')
@@ -80,7 +80,8 @@ class ViewNode(StageNode):
         self._cameras = CameraInputs(self)
         self._joints = Joints(self, self._robot.finger_joints, lambda: None)
         box = self._robot.workspace
-        self._page = Page(serve(host, port, Gate(host, token)), load_hand(gripper),
+        self.token = token_for(host, token)
+        self._page = Page(serve(host, port, Gate(host, self.token)), load_hand(gripper),
                           Outlook(_CENTRE, _EYE, box_edges(box.min, box.max)),
                           Actions(self._confirm_plan, self._stop_robot))
         self._road = RoadListener(self, self._base, Listeners(
