@@ -30,7 +30,7 @@ from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMsg
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from fourdgen_ros.core import images, se3
-from fourdgen_ros.core.errors import InputError, MissingDependencyError
+from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.images import camera_info_to_K
 from fourdgen_ros.core.synchroniser import SyncedSet
 from fourdgen_ros.core.types import (
@@ -141,13 +141,20 @@ def image_to_rgb(msg: Image, topic: str = '') -> NDArray[np.uint8]:
 
 def _cv_bridge_rgb(msg: Image, topic: str) -> NDArray[np.uint8]:
     try:
-        from cv_bridge import CvBridge
+        from cv_bridge import CvBridge, CvBridgeError
     except ImportError as error:
-        raise MissingDependencyError(
-            f'encoding of image {topic}', expected=', '.join(images.COLOR), got=repr(msg.encoding),
-            hint='Install cv_bridge (apt: ros-jazzy-cv-bridge) for other encodings, or set the '
-                 'camera to rgb8.') from error
-    return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(msg, 'rgb8'))
+        raise _other_encoding(msg, topic) from error
+    try:
+        return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(msg, 'rgb8'))
+    except CvBridgeError as error:
+        raise _other_encoding(msg, topic, f', {error}') from error
+
+
+def _other_encoding(msg: Image, topic: str, why: str = '') -> InputError:
+    return InputError(
+        f'encoding of image {topic}', expected=', '.join(images.COLOR),
+        got=f'{msg.encoding!r}{why}', hint='Install cv_bridge (apt: ros-jazzy-cv-bridge) for other '
+                                           'encodings, or set the camera to rgb8.')
 
 
 def rgb_to_image(rgb: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> Image:
