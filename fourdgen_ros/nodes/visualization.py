@@ -129,7 +129,7 @@ class VisualizationNode(StageNode):
                 publish_cloud(self._clouds[camera], [v])
                 if wanted(self._images[camera]):
                     self._images[camera].publish(conversions.rgb_to_image(
-                        future.rgb[v, frame], future.stamp, f'{camera}_color_optical_frame'))
+                        future.rgb[v, frame], future.stamp, future.frame_ids[v]))
         self._show_gripper()
 
     def _on_trajectory(self, trajectory: GripperTrajectory) -> None:

@@ -236,6 +236,7 @@ def future() -> Future:
         gripper=rng.integers(0, 256, shape).astype(np.float32) / np.float32(255), dt=0.4,
         K=np.stack([K, K * [[2.0], [2.0], [1.0]]]), cameras=('left', 'right'), stamp=STAMP,
         generator='tiny', frame_id='left_color_optical_frame', seed=2**63 + 1, steps=7,
+        frame_ids=('left_color_optical_frame', 'zed_optical'),
         clamp_ratio=0.25, timings={'encode': 0.1, 'sample': 0.7},
         opening=np.array([0.08, 0.07, 0.05], np.float32))
 
@@ -244,7 +245,8 @@ def test_a_future_round_trips_bit_exactly():
     before = future()
     msg = wire(c.future_to_msg(before, 'f1'))
     assert msg.future_id == 'f1'
-    assert msg.images[4].header.frame_id == 'right_color_optical_frame'
+    for image in (msg.images[4], msg.gripper_masks[4], msg.camera_info[1]):
+        assert image.header.frame_id == 'zed_optical'
     assert msg.points[4].header.frame_id == 'left_color_optical_frame'
     after = c.future_from_msg(msg)
     for name in before.__dataclass_fields__:

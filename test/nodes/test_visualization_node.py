@@ -183,6 +183,16 @@ def test_the_future_runs_again_and_again_and_stays_where_it_was(
         assert points[-1, 5, 1] < points[things.H + 1, 5, 1]
 
 
+def test_images_lie_in_the_frames_of_their_cameras(
+        graph: Graph, road: Road, node: VisualizationNode) -> None:
+    images = {camera: graph.listen(Image, f'visualization/future/{camera}/image', LATCHED)
+              for camera in things.CAMERAS}
+    road.publish(time.time_ns())
+    assert eventually(lambda: all(images.values()))
+    assert [found[0].header.frame_id for found in images.values()] == [
+        things.REFERENCE, 'zed_optical']
+
+
 def test_tf_never_extrapolates(graph: Graph, road: Road, node: VisualizationNode) -> None:
     """Stamps that RViz may ask TF for are zero, in the frame that is fixed in RViz; a future's own
     stamp is long out of its memory."""
