@@ -65,6 +65,8 @@ def generate_launch_description() -> LaunchDescription:
     def look(context: LaunchContext) -> None:
         require_path(context.launch_configurations, 'params_file')
         require_path(context.launch_configurations, 'bag', folder=True)
+        if model.perform(context):
+            require_path(context.launch_configurations, 'model', folder=True)
 
     check = OpaqueFunction(function=look)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchDescription
+from launch import LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     GroupAction,
@@ -70,9 +70,15 @@ def generate_launch_description() -> LaunchDescription:
     declare_log_level = DeclareLaunchArgument(
         'log_level', default_value='info', description='Log level of all nodes')
 
-    # 4. The cell.
-    check = OpaqueFunction(
-        function=lambda context: require_path(context.launch_configurations, 'params_file'))
+    # 4. Before anything starts.
+    def look(context: LaunchContext) -> None:
+        require_path(context.launch_configurations, 'params_file')
+        if model.perform(context):
+            require_path(context.launch_configurations, 'model', folder=True)
+
+    check = OpaqueFunction(function=look)
+
+    # 5. The cell.
     cell = GroupAction([
         PushROSNamespace(namespace),
         Node(package='fourdgen_ros', executable='cell', name='cell', output='screen',
@@ -83,7 +89,7 @@ def generate_launch_description() -> LaunchDescription:
              sigterm_timeout='15'),
     ])
 
-    # 5. The stages, as on a robot.
+    # 6. The stages, as on a robot.
     stages = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(os.path.join(share, 'launch', 'robot.launch.py')),
         launch_arguments={
@@ -91,7 +97,7 @@ def generate_launch_description() -> LaunchDescription:
             'model': model, 'execution_mode': execution_mode, 'autostart': autostart,
             'rviz': rviz, 'log_level': log_level}.items())
 
-    # 6. All of it.
+    # 7. All of it.
     ld = LaunchDescription()
     ld.add_action(declare_namespace)
     ld.add_action(declare_params_file)

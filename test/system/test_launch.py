@@ -81,7 +81,11 @@ def started(name: str, **arguments: str) -> dict[str, dict[str, Any]]:
             visit(sub)
 
     for entity in load(name).entities:
-        visit(entity)
+        try:
+            visit(entity)
+        except InputError:
+            assert not nodes, 'some have been started'
+            raise
     return nodes
 
 
@@ -296,6 +300,7 @@ def test_the_nodes_really_start(tmp_path: Path, ros: None, spin: Any) -> None:
         assert call(GetParameters, 'task_loop/get_parameters', names=['frames']).values
         names = client.get_node_names_and_namespaces_with_enclaves()
         assert ('generator', '/cell_7', '/fourdgen/generator') in names
+        assert not any(name.startswith('launch_ros') for name, *_ in names)
     finally:
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal does
         try:
