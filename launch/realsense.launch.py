@@ -11,6 +11,8 @@ from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node, PushROSNamespace
 
+from fourdgen_ros.core.paths import require_path
+
 
 def generate_launch_description() -> LaunchDescription:
     """Declare the arguments and start one realsense2_camera node per camera."""
@@ -47,6 +49,7 @@ def generate_launch_description() -> LaunchDescription:
 
     # 4. Nodes.
     def start(context: LaunchContext) -> list[Node]:
+        require_path(context.launch_configurations, 'params_file')
         names, serials = cameras.perform(context).split(), serial_numbers.perform(context).split()
         if len(serials) != len(names) and (serials or len(names) > 1):
             raise ValueError(

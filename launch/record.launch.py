@@ -10,6 +10,9 @@ from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node, PushROSNamespace, SetParameter
+from launch_ros.parameter_descriptions import ParameterValue
+
+from fourdgen_ros.core.paths import require_path
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -52,10 +55,11 @@ def generate_launch_description() -> LaunchDescription:
 
     # 4. The node.
     def start(context: LaunchContext) -> list[Node]:
-        given = {name: value.perform(context) for name, value in optional.items()
+        require_path(context.launch_configurations, 'params_file')
+        given = {name: ParameterValue(value, value_type=str) for name, value in optional.items()
                  if value.perform(context)}
         if 'cameras' in given:
-            given['cameras'] = given['cameras'].split()
+            given['cameras'] = cameras.perform(context).split()
         return [Node(
             package='fourdgen_ros', executable='recorder', name='recorder', output='screen',
             parameters=[os.path.join(config_dir, 'recorder.yaml'), params_file,

@@ -6,17 +6,21 @@ from __future__ import annotations
 import os
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchDescription
+from launch import LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     ExecuteProcess,
     GroupAction,
     IncludeLaunchDescription,
+    OpaqueFunction,
 )
 from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import EqualsSubstitution, LaunchConfiguration
 from launch_ros.actions import Node, SetParameter
+from launch_ros.parameter_descriptions import ParameterValue
+
+from fourdgen_ros.core.paths import require_path
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -57,14 +61,25 @@ def generate_launch_description() -> LaunchDescription:
     declare_log_level = DeclareLaunchArgument(
         'log_level', default_value='info', description='Log level of all nodes')
 
-    # 3. The player. It makes the time of all others, so it has the system's.
+    # 3. Before anything starts.
+    def look(context: LaunchContext) -> None:
+        require_path(context.launch_configurations, 'params_file')
+        require_path(context.launch_configurations, 'bag', folder=True)
+        if model.perform(context):
+            require_path(context.launch_configurations, 'model', folder=True)
+
+    check = OpaqueFunction(function=look)
+
+    # 4. The player. It makes the time of all others, so it has the system's.
     play = GroupAction([
         SetParameter('use_sim_time', False),
         Node(package='fourdgen_ros', executable='player', name='player', namespace='/',
              output='screen',
              parameters=[os.path.join(config_dir, 'player.yaml'), params_file,
-                         {'bag': bag, 'rate': rate, 'publish_clock': True,
-                          'wait_for_subscribers': wait_for_subscribers}],
+                         {'bag': ParameterValue(bag, value_type=str),
+                          'rate': ParameterValue(rate, value_type=float), 'publish_clock': True,
+                          'wait_for_subscribers': ParameterValue(
+                              wait_for_subscribers, value_type=float)}],
              arguments=['--ros-args', '--log-level', log_level, '--enclave', '/fourdgen/player'],
              sigterm_timeout='15'),
     ], condition=IfCondition(EqualsSubstitution(player, 'fourdgen')))
@@ -74,7 +89,7 @@ def generate_launch_description() -> LaunchDescription:
              '/plan', '/diagnostics'],
         output='screen', condition=IfCondition(EqualsSubstitution(player, 'ros2bag')))
 
-    # 4. The stages, as on a robot, but what they plan is never sent.
+    # 5. The stages, as on a robot, but what they plan is never sent.
     stages = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(os.path.join(share, 'launch', 'robot.launch.py')),
         launch_arguments={
@@ -82,7 +97,7 @@ def generate_launch_description() -> LaunchDescription:
             'model': model, 'execution_mode': 'dry_run', 'autostart': autostart,
             'log_level': log_level}.items())
 
-    # 5. All of it.
+    # 6. All of it.
     ld = LaunchDescription()
     ld.add_action(declare_bag)
     ld.add_action(declare_rate)
@@ -92,6 +107,7 @@ def generate_launch_description() -> LaunchDescription:
     ld.add_action(declare_model)
     ld.add_action(declare_autostart)
     ld.add_action(declare_log_level)
+    ld.add_action(check)
     ld.add_action(play)
     ld.add_action(ros2_bag_play)
     ld.add_action(stages)

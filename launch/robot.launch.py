@@ -16,10 +16,12 @@ from launch.actions import (
 from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode, Node, PushROSNamespace, SetParameter
+from launch_ros.actions import Node, PushROSNamespace, SetParameter
+from launch_ros.parameter_descriptions import ParameterValue
 
-MANAGED = ('generator', 'tracker', 'execution')  # have a lifecycle
-NODES = (*MANAGED, 'task_loop', 'visualization')
+from fourdgen_ros.core.paths import require_path
+
+NODES = ('generator', 'tracker', 'execution', 'task_loop', 'visualization')
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -109,18 +111,22 @@ def generate_launch_description() -> LaunchDescription:
     declare_log_level = DeclareLaunchArgument(
         'log_level', default_value='info', description='Log level of all nodes')
 
-    # 5. Nodes. Each has an enclave of its own, which matters where SROS 2 is enabled.
+    # 5. Nodes. Each has an enclave of its own, which matters where SROS 2 is enabled; LifecycleNode
+    # would have this process join ROS too, in none. The nodes configure and activate themselves.
     def start(context: LaunchContext) -> list[Node]:
         names = nodes.perform(context).split()
         if not names or not set(names) <= set(NODES):
             raise ValueError(f'nodes: expected some of {", ".join(NODES)}, got {names}')
-        given = {name: {key: value.perform(context) for key, value in values.items()
+        require_path(context.launch_configurations, 'params_file')
+        if 'generator' in names and model.perform(context):
+            require_path(context.launch_configurations, 'model', folder=True)
+        given = {name: {key: ParameterValue(value, value_type=str) for key, value in values.items()
                         if value.perform(context)} for name, values in optional.items()}
         for values in given.values():
             if 'cameras' in values:
-                values['cameras'] = values['cameras'].split()
+                values['cameras'] = cameras.perform(context).split()
         given = {name: {**overrides.get(name, {}), **given.get(name, {})} for name in names}
-        return [(LifecycleNode if name in MANAGED else Node)(
+        return [Node(
             package='fourdgen_ros', executable=name, name=name, namespace='', output='screen',
             parameters=[os.path.join(config_dir, f'{name}.yaml'), params_file,
                         *([given[name]] if given[name] else [])],

@@ -6,11 +6,19 @@ from __future__ import annotations
 import os
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription
+from launch import LaunchContext, LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    GroupAction,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+)
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node, PushROSNamespace
+from launch_ros.parameter_descriptions import ParameterValue
+
+from fourdgen_ros.core.paths import require_path
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -62,18 +70,26 @@ def generate_launch_description() -> LaunchDescription:
     declare_log_level = DeclareLaunchArgument(
         'log_level', default_value='info', description='Log level of all nodes')
 
-    # 4. The cell.
+    # 4. Before anything starts.
+    def look(context: LaunchContext) -> None:
+        require_path(context.launch_configurations, 'params_file')
+        if model.perform(context):
+            require_path(context.launch_configurations, 'model', folder=True)
+
+    check = OpaqueFunction(function=look)
+
+    # 5. The cell.
     cell = GroupAction([
         PushROSNamespace(namespace),
         Node(package='fourdgen_ros', executable='cell', name='cell', output='screen',
              parameters=[os.path.join(config_dir, 'cell.yaml'), params_file,
-                         {'task': task, 'seed': seed}],
+                         {'task': ParameterValue(task, value_type=str), 'seed': seed}],
              remappings=remappings,
              arguments=['--ros-args', '--log-level', log_level, '--enclave', '/fourdgen/cell'],
              sigterm_timeout='15'),
     ])
 
-    # 5. The stages, as on a robot.
+    # 6. The stages, as on a robot.
     stages = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(os.path.join(share, 'launch', 'robot.launch.py')),
         launch_arguments={
@@ -81,7 +97,7 @@ def generate_launch_description() -> LaunchDescription:
             'model': model, 'execution_mode': execution_mode, 'autostart': autostart,
             'rviz': rviz, 'log_level': log_level}.items())
 
-    # 6. All of it.
+    # 7. All of it.
     ld = LaunchDescription()
     ld.add_action(declare_namespace)
     ld.add_action(declare_params_file)
@@ -93,6 +109,7 @@ def generate_launch_description() -> LaunchDescription:
     ld.add_action(declare_autostart)
     ld.add_action(declare_rviz)
     ld.add_action(declare_log_level)
+    ld.add_action(check)
     ld.add_action(cell)
     ld.add_action(stages)
     return ld

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import platform
 import sys
@@ -16,6 +16,7 @@ from pathlib import Path
 from fourdgen_ros.core.errors import how_to_install
 
 SETUP = 'Run `make setup`.'
+_HAS_SIMULATOR = importlib.util.find_spec('mujoco') is not None
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,7 @@ def _gpu() -> str:
 
 def _rendering() -> str:
     """Render one frame."""
+    importlib.import_module('fourdgen_ros.sim')  # first: chooses how MuJoCo renders
     import mujoco
 
     model = mujoco.MjModel.from_xml_string(
@@ -243,7 +245,9 @@ CHECKS = (
           'Unset RMW_IMPLEMENTATION; let the firewall pass UDP on the loopback device.'),
     Check('interfaces', _interfaces),
     Check('simulation', _rendering,
-          'Run `make setup`, which names the Debian packages of the OpenGL libraries.'),
+          'Run `make setup`, which names the Debian packages of the OpenGL libraries.'
+          if _HAS_SIMULATOR else f'Only for the simulated cell. {how_to_install("sim")}',
+          optional=not _HAS_SIMULATOR),
     Check('torch', _torch),
     Check('generator', _libraries('diffusers', 'safetensors', 'small_gicp', 'accelerate')),
     Check('tracker', _libraries('scipy', 'trimesh')),

@@ -19,6 +19,7 @@ from fourdgen_ros.core.errors import InputError
 COLOR: dict[str, tuple[int, slice | list[int]]] = {
     'rgb8': (3, slice(0, 3)),
     'bgr8': (3, slice(2, None, -1)),
+    '8UC3': (3, slice(2, None, -1)),  # of OpenCV
     'rgba8': (4, slice(0, 3)),
     'bgra8': (4, slice(2, None, -1)),
     'mono8': (1, [0, 0, 0]),

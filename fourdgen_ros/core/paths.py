@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import sysconfig
+from collections.abc import MutableMapping
 from pathlib import Path
 
 from fourdgen_ros.core.errors import InputError
@@ -28,3 +30,16 @@ def share_directory() -> Path:
     raise InputError(
         'the files of fourdgen_ros', expected='share/fourdgen_ros/config beside the package',
         got=f'none above {module}', hint='Install the package with colcon or pip again.')
+
+
+def require_path(arguments: MutableMapping[str, str], name: str, *, folder: bool = False) -> None:
+    """Expand `~` in the launch argument `name`: no shell does so after `:=`.
+
+    Raises InputError unless it is a file, or with `folder` a folder: launch_ros would start the
+    nodes without a file of parameters that is not there.
+    """
+    path = arguments[name] = os.path.expanduser(arguments[name])
+    if not (os.path.isdir(path) if folder else os.path.isfile(path)):
+        raise InputError(
+            f'launch argument {name}', expected='a folder' if folder else 'a file',
+            got=repr(path), hint=f'Relative paths begin at {os.getcwd()}.')

@@ -187,8 +187,10 @@ class Synchroniser:
         if camera not in self._streams or kind not in KINDS:
             raise InputError(f'stream {camera}/{kind}', expected=f'{self.cameras} x {KINDS}')
         with self._changed:
-            self._note_arrival((camera, kind), stamp_ns)
             stream = self._streams[camera]
+            # Calibration is heard by two subscriptions, one of them for what was latched.
+            if kind != 'info' or stream.info is None or stream.info.stamp != stamp_ns:
+                self._note_arrival((camera, kind), stamp_ns)
             frame = _Frame(stamp_ns, payload)
             if kind == 'info':
                 stream.info = frame
@@ -222,6 +224,16 @@ class Synchroniser:
         """Forget all frames and the latest set; calibration and counters stay."""
         with self._changed:
             self._clear()
+
+    def renewed(self) -> Synchroniser:
+        """A new one that knows only the calibration of this one, which may not come again."""
+        new = Synchroniser(self.cameras, slop_s=self.slop_s, queue_size=self._queue_size,
+                           max_age_s=self._max_age_s, topics=self._topics)
+        with self._changed:
+            infos = {name: s.info for name, s in self._streams.items() if s.info is not None}
+        for name, info in infos.items():
+            new.add(name, 'info', info.stamp, info.payload)
+        return new
 
     def missing(self) -> tuple[Gap, ...]:
         """What keeps a newer set from coming; empty while sets come."""

@@ -58,6 +58,7 @@ class TransformTree:
 
     A frame has one parent; setting it with another parent moves it. A stamp that lies more than
     `cache_s` before the newest of its frame means that the clock went back: that history restarts.
+    Who sees the clock itself go back calls `forget_moving`.
     """
 
     def __init__(self, cache_s: float = 10.0) -> None:
@@ -86,6 +87,11 @@ class TransformTree:
                 edge = self._edges[child] = _Edge(parent, static)
             newest = max(stamp_ns, edge.stamps[-1]) if edge.stamps else stamp_ns
             edge.insert(stamp_ns, T_parent_child, newest - self._cache)
+
+    def forget_moving(self) -> None:
+        """Drop what is not static: stamps from before the clock went back tell nothing now."""
+        with self._lock:
+            self._edges = {child: edge for child, edge in self._edges.items() if edge.static}
 
     def lookup(self, target: str, source: str, stamp_ns: int | None = None, *,
                max_age_s: float | None = None, max_gap_s: float | None = None,

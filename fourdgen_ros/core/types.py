@@ -97,9 +97,11 @@ class Future:
     rgb (V, T, H, W, 3) uint8; points (V, T, H, W, 3) float32 m, of *every* view in the reference
     camera's optical frame, NaN where not valid; valid (V, T, H, W) bool; gripper (V, T, H, W)
     float32 in 0..1, the gripper mask; dt s between frames; K (V, 3, 3) of the generated images;
-    stamp ns of the source observation; `timings` in s by step name; `clamp_ratio` share of points
-    that left the generator's coordinate range; opening (T,) float32 m between the finger pads where
-    the generator generates it too, else None: fingers of a small image are three pixels wide.
+    stamp ns of the source observation; `frame_id` of the reference camera, and of every camera in
+    `frame_ids`, '' where it is not known; `timings` in s by step name; `clamp_ratio` share of
+    points that left the generator's coordinate range; opening (T,) float32 m between the finger
+    pads where the generator generates it too, else None: fingers of a small image are three pixels
+    wide.
 
     Raises InputError for arrays of another shape or type and for values that cannot be meant: a
     mask outside 0..1, valid points that are not finite, no positive focal lengths, two cameras of
@@ -122,9 +124,13 @@ class Future:
     clamp_ratio: float = 0.0
     timings: dict[str, float] = field(default_factory=dict)
     opening: NDArray[np.float32] | None = None
+    frame_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._require_shapes()
+        if not self.frame_ids:  # who makes futures of their own need not tell them
+            unknown = ('',) * (self.rgb.shape[0] - 1)
+            object.__setattr__(self, 'frame_ids', (self.frame_id, *unknown))
         self._require_cameras()
         self._require_words()
         self._require_values()
@@ -164,8 +170,12 @@ class Future:
         for name in ('generator', 'frame_id'):
             value = getattr(self, name)
             _require(isinstance(value, str), f'{name} of future', 'a str', repr(value))
-        _require(all(isinstance(name, str) for name in self.cameras), 'cameras of future',
-                 'names, each a str', self.cameras)
+        for name in ('cameras', 'frame_ids'):
+            value = getattr(self, name)
+            _require(all(isinstance(word, str) for word in value), f'{name} of future',
+                     'names, each a str', value)
+        _require(len(self.frame_ids) == len(self.cameras), 'frame_ids of future',
+                 f'{len(self.cameras)}, one per camera', self.frame_ids)
 
     def _require_values(self) -> None:
         _require(0.0 < self.dt <= MAX_DT, 'dt of future', f'above 0 and at most {MAX_DT:g} s',

@@ -124,7 +124,7 @@ def _truth(episode: Episode, records: NDArray[np.int64], T_ref_cameras: Array,
         valid=np.isfinite(points).all(axis=-1),
         gripper=episode.gripper[records].swapaxes(0, 1).astype(np.float32), dt=like.dt,
         K=episode.K, cameras=like.cameras, stamp=like.stamp, generator='recorded',
-        frame_id=like.frame_id)
+        frame_id=like.frame_id, frame_ids=like.frame_ids)
     return Truth(poses, 0.1 * tool[:, 9].numpy(), future)
 
 

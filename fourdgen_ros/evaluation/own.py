@@ -7,6 +7,7 @@ import inspect
 import re
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
@@ -117,7 +118,8 @@ class _Own:
             raise GenerationError(f'{error.what} of {self._title}', expected=error.expected,
                                   got=error.got, hint=error.hint) from error
         require_of(future, observation, self._title)
-        return future
+        return replace(future, frame_ids=tuple(
+            view.frame_id for view in observation.views[:len(future.cameras)]))
 
 
 def _built_a_future(error: InputError) -> bool:

@@ -194,7 +194,8 @@ class TinyGenerator:
             rgb=rgb8, points=xyz, valid=valid, gripper=mask.float().cpu().numpy(),
             dt=float(self.dynamics.config.dt), K=np.stack([v.K for v in views]),
             cameras=tuple(v.camera for v in views), stamp=observation.stamp, generator=self.name,
-            frame_id=observation.reference.frame_id, seed=seed, steps=steps,
+            frame_id=observation.reference.frame_id,
+            frame_ids=tuple(v.frame_id for v in views), seed=seed, steps=steps,
             clamp_ratio=float(left.mean()))
 
 

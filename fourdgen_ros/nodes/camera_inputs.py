@@ -6,15 +6,14 @@ from __future__ import annotations
 import functools
 import time
 
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from fourdgen_ros.core.synchroniser import SyncedSet, Synchroniser
 from fourdgen_ros.core.types import Observation
 from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.base import StageNode
-from fourdgen_ros.nodes.qos import SENSOR, qos_events
+from fourdgen_ros.nodes.camera_subscription import CameraSubscription, declare_reliability
+from fourdgen_ros.nodes.qos import SENSOR
 from fourdgen_ros.nodes.serialised import deserialised, serialised_stamp
 
 _TRANSPORTS = {'color': ('raw', 'compressed'), 'depth': ('raw', 'compressed', 'compressedDepth')}
@@ -37,10 +36,7 @@ def declare_cameras(node: StageNode) -> None:
             'it; other than raw, images come on <topic>/<transport>', choices=names)
     node.parameter(
         'slop', 0.05, 'largest stamp difference within one observation [s]', low=0.0, high=1.0)
-    node.parameter(
-        'input_reliability', 'best_effort',
-        'QoS reliability of the camera subscriptions; best_effort matches every publisher',
-        choices=('best_effort', 'reliable'))
+    declare_reliability(node)
 
 
 class CameraTopics:
@@ -60,17 +56,12 @@ class CameraTopics:
         """A new one, for the messages of `subscribe`."""
         return Synchroniser(self.names, slop_s=self._node.value('slop'), topics=self.topics)
 
-    def subscribe(self, synchroniser: Synchroniser, depth: int) -> list[Subscription]:
-        """Feed `synchroniser` from all topics; `depth` messages of each may wait."""
-        node = self._node
-        qos = QoSProfile(depth=depth, reliability=ReliabilityPolicy[
-            node.value('input_reliability').upper()])
-        hint = (f'set the parameter input_reliability of {node.get_fully_qualified_name()} to '
-                f'best_effort')
-        return [node.inputs.create_subscription(
-            self._types[kind], topic, functools.partial(self._on_frame, synchroniser, camera, kind),
-            qos, event_callbacks=qos_events(node, topic, hint),
-            raw=True)  # what is not used is not deserialised
+    def subscribe(self, synchroniser: Synchroniser, depth: int) -> list[CameraSubscription]:
+        """Feed `synchroniser` from all topics until they are closed; `depth` messages of each may
+        wait."""
+        return [CameraSubscription(
+            self._node, self._types[kind], topic,
+            functools.partial(self._on_frame, synchroniser, camera, kind), depth)
             for (camera, kind), topic in self.topics.items()]
 
     def observation(self, synced: SyncedSet) -> Observation:
@@ -101,7 +92,7 @@ class CameraInputs:
         self._cameras = CameraTopics(node)
         self.names = self._cameras.names
         self._synchroniser = self._cameras.synchroniser()
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions: list[CameraSubscription] = []
         self._since = 0.0  # when the last was taken, or the subscriptions opened
         self._newest = 0  # stamp of the observation that was taken last
 
@@ -111,7 +102,7 @@ class CameraInputs:
             return
         if not wanted:
             while self._subscriptions:
-                self._node.inputs.destroy_subscription(self._subscriptions.pop())
+                self._subscriptions.pop().close()
             self._synchroniser.clear()
             return
         self._since = time.monotonic()

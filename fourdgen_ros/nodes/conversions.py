@@ -30,7 +30,7 @@ from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMsg
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from fourdgen_ros.core import images, se3
-from fourdgen_ros.core.errors import InputError, MissingDependencyError
+from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.images import camera_info_to_K
 from fourdgen_ros.core.synchroniser import SyncedSet
 from fourdgen_ros.core.types import (
@@ -141,13 +141,20 @@ def image_to_rgb(msg: Image, topic: str = '') -> NDArray[np.uint8]:
 
 def _cv_bridge_rgb(msg: Image, topic: str) -> NDArray[np.uint8]:
     try:
-        from cv_bridge import CvBridge
+        from cv_bridge import CvBridge, CvBridgeError
     except ImportError as error:
-        raise MissingDependencyError(
-            f'encoding of image {topic}', expected=', '.join(images.COLOR), got=repr(msg.encoding),
-            hint='Install cv_bridge (apt: ros-jazzy-cv-bridge) for other encodings, or set the '
-                 'camera to rgb8.') from error
-    return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(msg, 'rgb8'))
+        raise _other_encoding(msg, topic) from error
+    try:
+        return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(msg, 'rgb8'))
+    except CvBridgeError as error:
+        raise _other_encoding(msg, topic, f', {error}') from error
+
+
+def _other_encoding(msg: Image, topic: str, why: str = '') -> InputError:
+    return InputError(
+        f'encoding of image {topic}', expected=', '.join(images.COLOR),
+        got=f'{msg.encoding!r}{why}', hint='Install cv_bridge (apt: ros-jazzy-cv-bridge) for other '
+                                           'encodings, or set the camera to rgb8.')
 
 
 def rgb_to_image(rgb: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> Image:
@@ -279,7 +286,7 @@ def cloud_to_points(msg: PointCloud2) -> tuple[NDArray[np.float32], NDArray[np.u
 def future_to_msg(future: Future, future_id: str) -> GeneratedFuture:
     """GeneratedFuture message; the gripper mask is rounded to 1/255."""
     V, T, H, W, _ = future.rgb.shape
-    frames = [future.frame_id] + [f'{c}_color_optical_frame' for c in future.cameras[1:]]
+    frames = future.frame_ids
     mask = np.rint(np.clip(future.gripper, 0.0, 1.0) * 255.0).astype(np.uint8)
     msg = GeneratedFuture(
         header=header(future.stamp, future.frame_id), future_id=future_id,
@@ -319,9 +326,10 @@ def future_from_msg(msg: GeneratedFuture) -> Future:
         gripper=gripper.reshape(V, T, h, w).astype(np.float32) / np.float32(255.0), dt=msg.dt,
         K=np.stack([camera_info_to_K(info, h, w, 'of future') for info in msg.camera_info]),
         cameras=tuple(msg.cameras), stamp=stamp_to_ns(msg.header.stamp), generator=msg.generator,
-        frame_id=msg.header.frame_id, seed=msg.seed, steps=msg.steps, opening=opening,
-        clamp_ratio=msg.clamp_ratio, timings=dict(zip(msg.timing_names, msg.timing_seconds,
-                                                      strict=True)))
+        frame_id=msg.header.frame_id,
+        frame_ids=tuple(info.header.frame_id for info in msg.camera_info), seed=msg.seed,
+        steps=msg.steps, opening=opening, clamp_ratio=msg.clamp_ratio,
+        timings=dict(zip(msg.timing_names, msg.timing_seconds, strict=True)))
 
 
 # --- trajectories and plans -----------------------------------------------------------------------

@@ -29,6 +29,7 @@ from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.actions import ActionError, Goal, Worker, call_service, serve_action
 from fourdgen_ros.nodes.base import run_node
 from fourdgen_ros.nodes.camera_inputs import CameraTopics, declare_cameras
+from fourdgen_ros.nodes.camera_subscription import CameraSubscription
 from fourdgen_ros.nodes.lifecycle import ManagedNode
 from fourdgen_ros.nodes.qos import LATCHED
 from fourdgen_ros.srv import GetCellState
@@ -78,6 +79,7 @@ class GeneratorNode(ManagedNode):
         self._generator: Generator | None = None
         self._latencies = Latencies()
         self._clamp_ratio: float | None = None  # of the last future
+        self._listening: list[CameraSubscription] = []  # where it is always
         serve_action(self, GenerateFuture, 'generate_future', self._generate,
                      unexpected=Result.GENERATION_FAILED, canceled=Result.CANCELED,
                      codes={InputError: Result.NO_OBSERVATION,
@@ -97,7 +99,12 @@ class GeneratorNode(ManagedNode):
         self._publisher = self.create_publisher(GeneratedFuture, 'future', LATCHED)
         self._always = self.value('listening') == 'always'
         if self._always:
-            self._cameras.subscribe(self._synchroniser, self.value('input_depth'))
+            self._listening = self._cameras.subscribe(self._synchroniser,
+                                                      self.value('input_depth'))
+
+    def deactivate(self) -> None:
+        """Hear no camera."""
+        _close(self._listening)
 
     def cleanup(self) -> None:
         """Forget the model; a stage that computes runs on unseen."""
@@ -160,15 +167,14 @@ class GeneratorNode(ManagedNode):
         timeout = self.value('observation_timeout')
 
         def wait() -> Observation:
-            listening = []
+            listening: list[CameraSubscription] = []
             if not self._always:
-                self._synchroniser = self._cameras.synchroniser()  # what came before tells nothing
+                self._synchroniser = self._synchroniser.renewed()  # old images tell nothing
                 listening = self._cameras.subscribe(self._synchroniser, self.value('input_depth'))
             try:
                 synced = self._synchroniser.wait(oldest, timeout)
             finally:
-                for subscription in listening:
-                    self.inputs.destroy_subscription(subscription)
+                _close(listening)
             if synced is None:
                 raise ActionError(Result.NO_OBSERVATION, f'{self._no_observation(oldest)}')
             return self._cameras.observation(synced)
@@ -196,6 +202,11 @@ class GeneratorNode(ManagedNode):
             f'camera {name}': camera_status(name, stats, now, limits, self._cameras.topics)
             for name in self._cameras.names}
         return {**cameras, 'synchronisation': synchronisation_status(stats, gaps), **stage}
+
+
+def _close(subscriptions: list[CameraSubscription]) -> None:
+    while subscriptions:
+        subscriptions.pop().close()
 
 
 def main() -> int:

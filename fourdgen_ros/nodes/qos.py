@@ -27,6 +27,8 @@ FAULTS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE,
 TF = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 TF_STATIC = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE,
                        durability=DurabilityPolicy.TRANSIENT_LOCAL)
+# A second subscription for what may be latched: that most publishers do not match is no error.
+UNHEARD = SubscriptionEventCallbacks(use_default_callbacks=False)
 
 
 def qos_events(node: Node, topic: str, hint: str = '') -> SubscriptionEventCallbacks:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.health import Level, Status
-from fourdgen_ros.core.types import Future, GripperTrajectory, MotionPlan
+from fourdgen_ros.core.transforms import TransformError
+from fourdgen_ros.core.types import Future, GripperTrajectory, MotionPlan, Observation
 from fourdgen_ros.msg import GeneratedFuture
 from fourdgen_ros.msg import GripperTrajectory as GripperTrajectoryMsg
 from fourdgen_ros.msg import MotionPlan as MotionPlanMsg
@@ -22,6 +23,7 @@ from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.base import StageNode
 from fourdgen_ros.nodes.qos import LATCHED, qos_events
 from fourdgen_ros.nodes.tf import Transforms
+from fourdgen_ros.view.geometry import Colours, Points, live_cloud
 
 SHOWN = ('task_loop: task', 'generator: generator', 'tracker: tracker', 'execution: execution')
 
@@ -68,6 +70,20 @@ class RoadListener:
                                      event_callbacks=qos_events(node, topic))
         node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10,
                                  callback_group=node.group)
+
+    def live_clouds(self, observation: Observation, stride: int) -> list[tuple[Points, Colours]]:
+        """Clouds in the base frame, see `live_cloud`, of the views whose pose TF knows now."""
+        found, unknown = [], []
+        for view in observation.views:
+            try:
+                T = self.transforms.lookup(self.base_frame, view.frame_id, view.stamp)
+            except TransformError as error:  # perhaps one that has not come yet
+                unknown.append(f'no live cloud of {view.camera}: {error}')
+                continue
+            found.append(live_cloud(view, T, stride))
+        if unknown:
+            self.node.get_logger().warning(' '.join(unknown), throttle_duration_sec=10.0)
+        return found
 
     def _guarded(self, callback: Callable[..., None], topic: str) -> Callable[..., None]:
         def guarded(message: object) -> None:

@@ -20,7 +20,7 @@ from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.actions import wait_for_ready
 from fourdgen_ros.nodes.base import StageNode
 from fourdgen_ros.nodes.joints import Joints
-from fourdgen_ros.nodes.qos import SENSOR, qos_events
+from fourdgen_ros.nodes.qos import LATCHED, SENSOR, UNHEARD, qos_events
 from fourdgen_ros.nodes.tf import Transforms
 
 SLOP = 0.5  # s; every view is compared with the transforms of its own stamp
@@ -55,9 +55,12 @@ class SnapshotNode(StageNode):
         for (camera, kind), topic in names.items():
             raw = transports.get(kind, 'raw') == 'raw'
             message = CameraInfo if kind == 'info' else Image if raw else CompressedImage
-            self.inputs.create_subscription(
-                message, topic, functools.partial(self._on_frame, camera, kind), SENSOR,
-                event_callbacks=qos_events(self, topic))
+            callback = functools.partial(self._on_frame, camera, kind)
+            self.inputs.create_subscription(message, topic, callback, SENSOR,
+                                            event_callbacks=qos_events(self, topic))
+            if kind == 'info':  # some drivers publish it once, latched
+                self.inputs.create_subscription(message, topic, callback, LATCHED,
+                                                event_callbacks=UNHEARD)
 
     def take(self, timeout: float) -> tuple[list[PosedView], float]:
         """The next view of every camera and the opening of the gripper (m).

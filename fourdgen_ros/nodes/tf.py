@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
+from rclpy.clock import JumpHandle, JumpThreshold
+from rclpy.duration import Duration
 from rclpy.node import Node
 from tf2_msgs.msg import TFMessage
 
@@ -28,8 +30,22 @@ Array = NDArray[np.float64]
 Link = tuple[str, str, Array]
 
 
+def on_jump_back(node: Node, forget: Callable[[], None]) -> JumpHandle:
+    """Call `forget` when the clock of `node` goes back or becomes another, as tf2_ros does.
+
+    A simulator was reset, or a bag begins. Keep the handle, and unregister it before it goes: the
+    clock points to it and does not own it.
+    """
+    return node.get_clock().create_jump_callback(
+        JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1)),
+        post_callback=lambda _: forget())
+
+
 class Transforms:
-    """Buffer of the transforms that come in on /tf and /tf_static (remap them at launch)."""
+    """Buffer of the transforms that come in on /tf and /tf_static (remap them at launch).
+
+    When the clock goes back, only static ones stay.
+    """
 
     def __init__(self, node: StageNode, *, cache_s: float = 10.0) -> None:
         """`cache_s` seconds of every moving frame are kept."""
@@ -40,6 +56,11 @@ class Transforms:
             node.inputs.subscribe(
                 TFMessage, topic, lambda msg, static=static: self._receive(msg, static), profile,
                 event_callbacks=qos.qos_events(node, topic))
+        self._jumps = on_jump_back(node, self._forget)
+
+    def close(self) -> None:
+        """Hear no more of the clock; for who makes another one before the node ends."""
+        self._jumps.unregister()
 
     def lookup(self, target: str, source: str, stamp_ns: int | None = None, *,
                timeout_s: float = 0.0, max_age_s: float | None = None,
@@ -61,6 +82,10 @@ class Transforms:
                 except TransformError:
                     if not self._changed.wait(max(0.0, end - time.monotonic())):
                         raise
+
+    def _forget(self) -> None:
+        with self._changed:
+            self._tree.forget_moving()
 
     def _receive(self, msg: TFMessage, static: bool) -> None:
         with self._changed:

@@ -25,7 +25,7 @@ from fourdgen_ros.nodes.actions import POLL, ActionError, Goal, Worker, serve_ac
 from fourdgen_ros.nodes.base import run_node
 from fourdgen_ros.nodes.lifecycle import ManagedNode
 from fourdgen_ros.nodes.qos import LATCHED, SENSOR, qos_events
-from fourdgen_ros.nodes.tf import Transforms
+from fourdgen_ros.nodes.tf import Transforms, on_jump_back
 from fourdgen_ros.nodes.trackers import declare_tracking, make_tracker
 from fourdgen_ros.tracker.base import Tracker
 
@@ -82,12 +82,18 @@ class TrackerNode(ManagedNode):
         self._futures: OrderedDict[str, GeneratedFuture] = OrderedDict()
         self._openings: deque[tuple[int, float]] = deque()
         self._transforms = Transforms(self, cache_s=history)
+        self._jumps = on_jump_back(self, self._forget_openings)
         self._publisher = self.create_publisher(GripperTrajectory, 'gripper_trajectory', LATCHED)
         self.create_subscription(GeneratedFuture, 'future', self._on_future, LATCHED,
                                  callback_group=self.group,
                                  event_callbacks=qos_events(self, 'future'))
         self.inputs.subscribe(JointState, '/joint_states', self._on_joints, SENSOR,
                               event_callbacks=qos_events(self, '/joint_states'))
+
+    def deactivate(self) -> None:
+        """Hear no more of the clock."""
+        self._transforms.close()
+        self._jumps.unregister()
 
     def cleanup(self) -> None:
         """Forget the model, end the tracker's process; a stage that computes runs on unseen."""
@@ -113,6 +119,10 @@ class TrackerNode(ManagedNode):
                 self._openings.append((stamp, opening))
                 while abs(stamp - self._openings[0][0]) > self._history:
                     self._openings.popleft()
+
+    def _forget_openings(self) -> None:
+        with self._lock:
+            self._openings.clear()
 
     def _track(self, goal: Goal, result: Any) -> None:
         future = self._future(goal)

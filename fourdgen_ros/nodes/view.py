@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,8 @@ from fourdgen_ros.nodes.camera_inputs import CameraInputs
 from fourdgen_ros.nodes.joints import Joints
 from fourdgen_ros.nodes.road_listener import Listeners, RoadListener
 from fourdgen_ros.srv import ConfirmPlan
-from fourdgen_ros.view.gate import Gate, serve
-from fourdgen_ros.view.geometry import box_edges, live_cloud, only_finite
+from fourdgen_ros.view.gate import Gate, serve, token_for
+from fourdgen_ros.view.geometry import box_edges, only_finite
 from fourdgen_ros.view.hand import load_hand
 from fourdgen_ros.view.page import Actions, Outlook, Page
 from fourdgen_ros.view.segment import PICTURE, Picture
@@ -36,6 +36,7 @@ _ANSWER_TIMEOUT = 5.0  # s
 _CENTRE, _EYE = np.array([0.45, 0.0, 0.0]), np.array([1.35, 0.75, 0.85])
 _SAME = 0.001  # m; a robot that has moved less has not moved
 _NEAR = 0.03  # m between an imagined and an executed pose that show the same moment
+_NO_CLOUD = np.empty((0, 3), np.float32), np.empty((0, 3), np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +45,14 @@ class _Sample:
 
     pose: Array
     opening: float
-    pictures: list[Picture]
+    pictures: Mapping[str, Picture]
 
 
 class ViewNode(StageNode):
     """Serves the page; stops and confirms when its buttons are pressed."""
 
     def __init__(self, *, token: str | None = None, **options: Any) -> None:
-        """`token` lets browsers of other machines in, for a `host` that is not the loopback."""
+        """`token` lets browsers of other machines in; on the loopback none is asked for."""
         super().__init__('view', **options)
         robot = self.parameter('robot', 'panda', 'the name of a file in config/robots, the same as '
                                                  'of the tracker')
@@ -79,7 +80,8 @@ class ViewNode(StageNode):
         self._cameras = CameraInputs(self)
         self._joints = Joints(self, self._robot.finger_joints, lambda: None)
         box = self._robot.workspace
-        self._page = Page(serve(host, port, Gate(host, token)), load_hand(gripper),
+        self.token = token_for(host, token)
+        self._page = Page(serve(host, port, Gate(host, self.token)), load_hand(gripper),
                           Outlook(_CENTRE, _EYE, box_edges(box.min, box.max)),
                           Actions(self._confirm_plan, self._stop_robot))
         self._road = RoadListener(self, self._base, Listeners(
@@ -139,20 +141,19 @@ class ViewNode(StageNode):
     def _look(self) -> None:
         try:
             observation = self._cameras.take()
-            if observation is None:
-                return
-            clouds = [only_finite(*live_cloud(
-                view, self._road.transforms.lookup(self._base, view.frame_id, view.stamp),
-                self.value('live_stride'))) for view in observation.views]
-        except InputError as error:  # also a transform that has not come yet
-            self.get_logger().warning(f'no live cloud: {error}', throttle_duration_sec=10.0)
+        except InputError as error:
+            self.get_logger().warning(f'no camera image: {error}', throttle_duration_sec=10.0)
             return
+        if observation is None:
+            return
+        clouds = [_NO_CLOUD, *(only_finite(*cloud) for cloud in self._road.live_clouds(
+            observation, self.value('live_stride')))]
         points, colours = (np.concatenate(parts) for parts in zip(*clouds, strict=True))
-        pictures = [_small(view.rgb) for view in observation.views]
+        pictures = {view.camera: _small(view.rgb) for view in observation.views}
         self._page.show_live(points, colours, pictures)
         self._remember(observation, pictures)
 
-    def _remember(self, observation: Observation, pictures: Sequence[Picture]) -> None:
+    def _remember(self, observation: Observation, pictures: Mapping[str, Picture]) -> None:
         """Keep the moment, and show which imagined frames have really come by now."""
         try:
             pose = self._road.transforms.lookup(self._base, self._robot.tcp_link,
@@ -161,7 +162,7 @@ class ViewNode(StageNode):
                 self._joints.positions(self._robot.finger_joints, 1.0))
         except InputError:
             return  # a robot that does not tell where it is has no real moments
-        sample = _Sample(pose, opening, list(pictures))
+        sample = _Sample(pose, opening, pictures)
         with self._lock:
             if self._samples and _rests(self._samples[-1], sample):
                 self._samples[-1] = sample
@@ -180,7 +181,7 @@ def _rests(before: _Sample, now: _Sample) -> bool:
 
 
 def _executed(trajectory: GripperTrajectory, frames: int,
-              samples: Sequence[_Sample]) -> dict[int, list[Picture]]:
+              samples: Sequence[_Sample]) -> dict[int, Mapping[str, Picture]]:
     """Pictures of the frames, among the first `frames`, that the robot has come to."""
     path = np.stack([s.pose for s in samples])
     openings = np.array([s.opening for s in samples])

@@ -26,7 +26,7 @@ from fourdgen_ros.nodes.camera_inputs import CameraInputs
 from fourdgen_ros.nodes.qos import IMAGE, LATCHED
 from fourdgen_ros.nodes.road_listener import Listeners, RoadListener
 from fourdgen_ros.nodes.rviz_messages import TIMELESS
-from fourdgen_ros.view.geometry import Playback, frame_cloud, live_cloud
+from fourdgen_ros.view.geometry import Playback, frame_cloud
 from fourdgen_ros.view.hand import load_hand
 from fourdgen_ros.view.status import summary
 
@@ -129,7 +129,7 @@ class VisualizationNode(StageNode):
                 publish_cloud(self._clouds[camera], [v])
                 if wanted(self._images[camera]):
                     self._images[camera].publish(conversions.rgb_to_image(
-                        future.rgb[v, frame], future.stamp, f'{camera}_color_optical_frame'))
+                        future.rgb[v, frame], future.stamp, future.frame_ids[v]))
         self._show_gripper()
 
     def _on_trajectory(self, trajectory: GripperTrajectory) -> None:
@@ -161,13 +161,13 @@ class VisualizationNode(StageNode):
         self._cameras.listen(wanted)
         try:
             observation = self._cameras.take() if wanted else None
-            if observation is None:
-                return
-            clouds = [live_cloud(view, self._road.transforms.lookup(
-                self._base, view.frame_id, view.stamp), self.value('live_stride'))
-                for view in observation.views]
-        except InputError as error:  # also a transform that has not come yet
+        except InputError as error:
             self.get_logger().warning(f'no live cloud: {error}', throttle_duration_sec=10.0)
+            return
+        if observation is None:
+            return
+        clouds = self._road.live_clouds(observation, self.value('live_stride'))
+        if not clouds:
             return
         # Flat: images of cameras may differ in size.
         points, colours = (np.concatenate([part.reshape(1, -1, 3) for part in parts], axis=1)

@@ -71,7 +71,8 @@ class OracleGenerator:
             points=points, valid=np.isfinite(points).all(-1),
             gripper=np.stack(masks, axis=1).astype(np.float32), dt=self._dt,
             K=np.stack([view.K for view in now]), cameras=cameras, stamp=observation.stamp,
-            generator=self.name, frame_id=observation.reference.frame_id, seed=seed,
+            generator=self.name, frame_id=observation.reference.frame_id,
+            frame_ids=tuple(view.frame_id for view in now), seed=seed,
             timings={'roll': time.perf_counter() - start})
 
     def _roll(self, task: str, state: CellState) -> Iterator[Cell]:

@@ -96,6 +96,11 @@ def is_loopback(host: str) -> bool:
         return host == 'localhost'
 
 
+def token_for(host: str, token: str | None) -> str | None:
+    """The token that a page on `host` asks for: none on the loopback."""
+    return None if is_loopback(host) else token
+
+
 def serve(host: str, port: int, gate: Gate) -> Any:
     """A viser.ViserServer behind the gate, on the first free port from `port` on (0: any).
 

@@ -64,7 +64,7 @@ class Page:
         self._plan: MotionPlan | None = None
         self._shown: int | None = None  # stamp of the segment on show
         self._statuses: Mapping[str, Status] = {}
-        self._now: list[Picture] | None = None
+        self._now: Mapping[str, Picture] | None = None
         self._playing_since = time.monotonic()
         self._closing = threading.Event()
         self._scene = Scene(server.scene, hand, outlook.box, outlook.centre)
@@ -130,8 +130,8 @@ class Page:
                 self._redraw(plan.stamp)
             self._update_buttons()
 
-    def show_real(self, stamp: int, real: Mapping[int, list[Picture]]) -> None:
-        """Real pictures, one per view, of executed frames of the future of a stamp."""
+    def show_real(self, stamp: int, real: Mapping[int, Mapping[str, Picture]]) -> None:
+        """Real pictures, by camera, of executed frames of the future of a stamp."""
         with self._lock:
             segment = self._segments.get(stamp)
             if segment is not None:
@@ -139,8 +139,9 @@ class Page:
                 if stamp == self._shown:
                     self._show_pictures()
 
-    def show_live(self, points: Points, colours: Colours, pictures: list[Picture]) -> None:
-        """What the cameras see now: points (n, 3) in the base frame, and one picture per view."""
+    def show_live(self, points: Points, colours: Colours,
+                  pictures: Mapping[str, Picture]) -> None:
+        """What the cameras see now: points (n, 3) in the base frame, and pictures by camera."""
         with self._lock:
             self._now = pictures
             self._scene.show_live(points, colours)

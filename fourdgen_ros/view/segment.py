@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,14 +23,14 @@ _AMBER, _GREEN = (255, 176, 0), (0, 200, 120)
 class Segment:
     """A future, T_base_ref (4, 4) of its reference camera, and what came of it.
 
-    `real` maps frames that have been executed to one picture (H, W, 3) per view.
+    `real` maps frames that have been executed to a picture (H, W, 3) by name of camera.
     """
 
     future: Future
     T_base_ref: NDArray[np.float64]
     trajectory: GripperTrajectory | None = None
     plan: MotionPlan | None = None
-    real: dict[int, list[Picture]] = field(default_factory=dict)
+    real: dict[int, Mapping[str, Picture]] = field(default_factory=dict)
 
     @property
     def followed(self) -> int:
@@ -37,27 +38,28 @@ class Segment:
         return self.plan.frames if self.plan is not None else 0
 
 
-def side_by_side(segment: Segment, frame: int, now: list[Picture] | None) -> Picture:
+def side_by_side(segment: Segment, frame: int, now: Mapping[str, Picture] | None) -> Picture:
     """One picture: a row per view, imagined at `frame` on the left, real on the right.
 
     The real one was taken when the robot was where it is in this frame; until then, the left
-    picture stands beside what the camera sees `now`, and says so.
+    picture stands beside what the camera sees `now`, and says so. The page may know other cameras
+    than the generator.
     """
     height, width = PICTURE
     cameras = segment.future.cameras
     page = Image.new('RGB', (2 * width + _GAP, len(cameras) * (height + _GAP) - _GAP), _PAPER)
     draw = ImageDraw.Draw(page)
     real = segment.real.get(frame)
-    right = real if real is not None else now
+    right = real if real is not None else now if now is not None else {}
     for v, camera in enumerate(cameras):
         y = v * (height + _GAP)
         page.paste(_picture(segment.future.rgb[v, frame]), (0, y))
         _label(draw, (8, y + 6), f'{camera}, imagined', _AMBER)
-        if right is None:
+        if camera not in right:
             draw.text((width + _GAP + width / 2, y + height / 2), 'no camera image', fill=_INK,
                       font=ImageFont.load_default(size=15), anchor='mm')
             continue
-        page.paste(_picture(right[v]), (width + _GAP, y))
+        page.paste(_picture(right[camera]), (width + _GAP, y))
         _label(draw, (width + _GAP + 8, y + 6), 'real' if real is not None else
                'now (not executed yet)', _GREEN if real is not None else (235, 235, 235))
     return np.asarray(page)

@@ -18,6 +18,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from fourdgen_ros.action import GenerateFuture
 from fourdgen_ros.core.types import Future, Observation
 from fourdgen_ros.nodes import conversions
+from fourdgen_ros.nodes.qos import LATCHED
 
 CAMERAS = ('cam_left', 'cam_right')
 H, W = 48, 64
@@ -111,15 +112,20 @@ def compressed_depth(kind: str) -> CompressedImage:
     return _message(f'{encoding}; compressedDepth {codec}', head + body)
 
 
+def _frame(camera: str) -> str:
+    return f'{camera}_color_optical_frame'
+
+
 class Cameras(Node):
     """Publishes colour, depth and calibration of cameras at 20 Hz with the present stamp.
 
     `color`: raw, or a codec of `compressed_colour`; `depth`: 'raw 16UC1', 'raw 32FC1', or a kind
-    of `compressed_depth`. `label_depth_as` falsifies the encoding of raw depth.
+    of `compressed_depth`. `label_depth_as` falsifies the encoding of raw depth. With `latched_info`
+    calibration is published once, latched; it is not published while `info_sent` is false.
     """
 
     def __init__(self, names: tuple[str, ...] = CAMERAS, *, color: str = 'raw',
-                 depth: str = 'raw 16UC1', label_depth_as: str = '',
+                 depth: str = 'raw 16UC1', label_depth_as: str = '', latched_info: bool = False,
                  reliability: ReliabilityPolicy = ReliabilityPolicy.BEST_EFFORT) -> None:
         super().__init__('cameras')
         qos = QoSProfile(depth=2, reliability=reliability)
@@ -134,8 +140,15 @@ class Cameras(Node):
             depth_topic = (f'{aligned}/{plugin}', CompressedImage)
         self._pubs = {
             name: [self.create_publisher(kind, f'{name}/{topic}', qos) for topic, kind in
-                   (color_topic, depth_topic, ('color/camera_info', CameraInfo))]
+                   (color_topic, depth_topic)]
             for name in names}
+        self._infos = {name: self.create_publisher(
+            CameraInfo, f'{name}/color/camera_info', LATCHED if latched_info else qos)
+            for name in names}
+        self.info_sent = True
+        if latched_info:
+            self._publish_infos(self.get_clock().now().nanoseconds)
+            self.info_sent = False
         self._frames = self.create_timer(0.05, self._publish)
 
     def stop(self) -> None:
@@ -143,13 +156,18 @@ class Cameras(Node):
 
     def _publish(self) -> None:
         stamp = self.get_clock().now().nanoseconds
-        for name, (color, depth, info) in self._pubs.items():
-            frame = f'{name}_color_optical_frame'
+        if self.info_sent:
+            self._publish_infos(stamp)
+        for name, (color, depth) in self._pubs.items():
+            frame = _frame(name)
             for publisher, message in ((color, self._color_message(stamp, frame)),
                                        (depth, self._depth_message(stamp, frame))):
                 message.header = conversions.header(stamp, frame)
                 publisher.publish(message)
-            info.publish(conversions.K_to_camera_info(K, H, W, stamp, frame))
+
+    def _publish_infos(self, stamp: int) -> None:
+        for name, info in self._infos.items():
+            info.publish(conversions.K_to_camera_info(K, H, W, stamp, _frame(name)))
 
     def _color_message(self, stamp: int, frame: str) -> Image | CompressedImage:
         return (conversions.rgb_to_image(picture(), stamp, frame) if self._color == 'raw'

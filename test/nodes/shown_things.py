@@ -41,7 +41,7 @@ def future(stamp: int, dt: float = DT) -> Future:
     points[~valid] = np.nan
     return Future(rgb=rgb, points=points, valid=valid, gripper=np.zeros(shape, np.float32), dt=dt,
                   K=np.stack([K] * len(CAMERAS)), cameras=CAMERAS, stamp=stamp, generator='test',
-                  frame_id=REFERENCE)
+                  frame_id=REFERENCE, frame_ids=(REFERENCE, 'zed_optical'))
 
 
 def trajectory(stamp: int, dt: float = DT) -> GripperTrajectory:

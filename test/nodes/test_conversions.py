@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import array
 import importlib.util
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2, PointFie
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.camera import intrinsics_from_fovy
-from fourdgen_ros.core.errors import InputError, MissingDependencyError
+from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.synchroniser import Synchroniser
 from fourdgen_ros.core.types import (
     Future,
@@ -54,6 +56,7 @@ def rgb(seed: int = 0, shape: tuple[int, ...] = (6, 8)) -> np.ndarray:
 @pytest.mark.parametrize(('encoding', 'arrange'), [
     ('rgb8', lambda x: x),
     ('bgr8', lambda x: x[..., ::-1]),
+    ('8UC3', lambda x: x[..., ::-1]),  # as OpenCV has it, and cv_bridge
     ('rgba8', lambda x: np.dstack([x, x[..., 0]])),
     ('bgra8', lambda x: np.dstack([x[..., ::-1], x[..., 0]])),
 ])
@@ -74,8 +77,22 @@ def test_grey_becomes_rgb():
 @pytest.mark.skipif(importlib.util.find_spec('cv_bridge') is not None,
                     reason='cv_bridge decodes it')
 def test_an_encoding_that_needs_cv_bridge_says_so():
-    with pytest.raises(MissingDependencyError, match=r"/cam/image.*'bayer_rggb8'.*cv_bridge"):
+    with pytest.raises(InputError, match=r"/cam/image.*'bayer_rggb8'.*cv_bridge.*rgb8"):
         c.image_to_rgb(image(rgb()[..., :1], 'bayer_rggb8'), '/cam/image')
+
+
+def test_an_encoding_that_cv_bridge_refuses_is_named(monkeypatch):
+    class CvBridgeError(TypeError):
+        pass
+
+    class CvBridge:
+        def imgmsg_to_cv2(self, msg, encoding):
+            raise CvBridgeError('[64FC3] is not a color format')
+
+    monkeypatch.setitem(sys.modules, 'cv_bridge', types.SimpleNamespace(
+        CvBridge=CvBridge, CvBridgeError=CvBridgeError))
+    with pytest.raises(InputError, match=r"/cam/image.*'64FC3'.*not a color format.*rgb8"):
+        c.image_to_rgb(image(rgb().astype(float), '64FC3'), '/cam/image')
 
 
 @pytest.mark.parametrize('big_endian', [False, True])
@@ -219,6 +236,7 @@ def future() -> Future:
         gripper=rng.integers(0, 256, shape).astype(np.float32) / np.float32(255), dt=0.4,
         K=np.stack([K, K * [[2.0], [2.0], [1.0]]]), cameras=('left', 'right'), stamp=STAMP,
         generator='tiny', frame_id='left_color_optical_frame', seed=2**63 + 1, steps=7,
+        frame_ids=('left_color_optical_frame', 'zed_optical'),
         clamp_ratio=0.25, timings={'encode': 0.1, 'sample': 0.7},
         opening=np.array([0.08, 0.07, 0.05], np.float32))
 
@@ -227,7 +245,8 @@ def test_a_future_round_trips_bit_exactly():
     before = future()
     msg = wire(c.future_to_msg(before, 'f1'))
     assert msg.future_id == 'f1'
-    assert msg.images[4].header.frame_id == 'right_color_optical_frame'
+    for image in (msg.images[4], msg.gripper_masks[4], msg.camera_info[1]):
+        assert image.header.frame_id == 'zed_optical'
     assert msg.points[4].header.frame_id == 'left_color_optical_frame'
     after = c.future_from_msg(msg)
     for name in before.__dataclass_fields__:

@@ -144,6 +144,33 @@ def test_tells_of_publishers_with_incompatible_qos(graph: Graph, capfd: Any) -> 
     assert 'set the parameter input_reliability of /generator to best_effort' in log
 
 
+@pytest.mark.parametrize('first', ['cameras', 'generator'])
+@pytest.mark.parametrize('offered', ['BEST_EFFORT', 'RELIABLE'])
+def test_auto_takes_what_the_publishers_offer(graph: Graph, capfd: Any, first: str,
+                                              offered: str) -> None:
+    topic = 'cam_left/color/image_raw'
+
+    def heard() -> list[str]:
+        return [info.qos_profile.reliability.name
+                for info in graph.client.get_subscriptions_info_by_topic(f'/{topic}')]
+
+    def add_cameras() -> None:
+        graph.add(Cameras(reliability=ReliabilityPolicy[offered]))
+        assert eventually(lambda: graph.client.count_publishers(topic) == 1)
+
+    if first == 'cameras':
+        add_cameras()
+    graph.add(GeneratorNode(Freeze(), **parameters(input_reliability='auto')))
+    if first == 'generator':
+        assert eventually(lambda: heard() == ['RELIABLE'])
+        add_cameras()
+    assert generate(graph).error_msg == ''
+    assert eventually(lambda: heard() == [offered])
+    assert 'nothing arrives' not in capfd.readouterr().err
+    assert graph.change('generator', 'deactivate')
+    assert eventually(lambda: not heard())
+
+
 @pytest.mark.parametrize(('name', 'value'), [
     ('generator', 'no_such'), ('input_reliability', 'maybe'), ('slop', -1.0)])
 def test_a_wrong_parameter_stops_the_start(graph: Graph, name: str, value: Any) -> None:
@@ -189,6 +216,25 @@ def test_listens_on_demand(graph: Graph) -> None:
     assert result.error_code == Result.NO_OBSERVATION
     assert 'camera cam_left: no color' in result.error_msg
     assert eventually(lambda: node.count_subscribers(topic) == 0)
+
+
+@pytest.mark.parametrize('listening', ['always', 'on_demand'])
+def test_calibration_that_was_latched_before_the_node_started(graph: Graph,
+                                                                  listening: str) -> None:
+    graph.add(Cameras(latched_info=True))
+    graph.add(GeneratorNode(Freeze(), **parameters(listening=listening)))
+    assert generate(graph).error_msg == ''
+
+
+def test_calibration_is_remembered_between_goals_on_demand(graph: Graph, capfd: Any) -> None:
+    cameras = graph.add(Cameras())
+    graph.add(GeneratorNode(Freeze(), **parameters(listening='on_demand')))
+    assert generate(graph).error_msg == ''
+    cameras.info_sent = False
+    assert generate(graph).error_msg == ''
+    log = capfd.readouterr().err  # that these cameras latch nothing is no error of this node
+    assert 'nothing arrives' not in log
+    assert 'offering incompatible QoS' not in log
 
 
 def test_another_model_after_cleanup(graph: Graph, capfd: Any, tmp_path: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from camera_server import Cameras
 from ros_graph import Graph, parameters
 
 from fourdgen_ros.cli.calibrate_check import _TOPICS
@@ -30,6 +31,12 @@ def test_views_come_with_the_transforms_of_their_stamp(graph: Graph) -> None:
                                    atol=1e-6)
         np.testing.assert_allclose(posed.T_base_tcp, cell.tcp_pose(), atol=1e-3)
         assert posed.view.size == (120, 160)
+
+
+def test_calibration_that_was_latched_before_is_heard(graph: Graph) -> None:
+    graph.add(Cameras(('cam_left',), latched_info=True))
+    node = snapshot(graph, 'cam_left')
+    assert node._synchroniser.wait(None, 30.0) is not None
 
 
 def test_a_camera_that_does_not_send_is_named(graph: Graph) -> None:

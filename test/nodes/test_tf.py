@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 from geometry_msgs.msg import TransformStamped
 from rclpy.node import Node
-from ros_graph import eventually
+from ros_graph import eventually, parameters
+from rosgraph_msgs.msg import Clock
 from tf2_msgs.msg import TFMessage
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.transforms import TransformError
 from fourdgen_ros.nodes import qos
 from fourdgen_ros.nodes.base import StageNode
+from fourdgen_ros.nodes.conversions import ns_to_stamp
 from fourdgen_ros.nodes.tf import StaticTransformPublisher, TransformPublisher, Transforms
 
 S = 1_000_000_000
@@ -46,6 +48,40 @@ def test_a_new_calibration_replaces_the_old_one(graph):
     assert eventually(lambda: transforms.lookup('base', 'camera')[0, 3] == 2.0, 10.0)
     late = Transforms(graph.add(StageNode('late')))
     assert late.lookup('table', 'camera', timeout_s=10.0)[0, 3] == -1.0
+
+
+def test_a_clock_that_jumps_back_leaves_no_moving_link(graph):
+    clock = graph.client.create_publisher(Clock, '/clock', 1)
+    node = graph.add(StageNode('simulated', **parameters(use_sim_time=True)))
+    transforms = Transforms(node, cache_s=60.0)
+    static, moving = StaticTransformPublisher(graph.client), TransformPublisher(graph.client)
+    assert eventually(lambda: graph.client.count_subscribers('/tf') == 1
+                      and clock.get_subscription_count() == 1)
+
+    def at_time(second):
+        clock.publish(Clock(clock=ns_to_stamp(second * S)))
+        assert eventually(lambda: node.get_clock().now().nanoseconds == second * S)
+
+    def known(frame):
+        try:
+            return transforms.lookup('base', frame) is not None
+        except TransformError:
+            return False
+
+    at_time(30)
+    static.send([('base', 'camera', at(5.0))], 0)
+    moving.send([('base', 'hand', at(1.0))], 30 * S)
+    assert transforms.lookup('camera', 'hand', timeout_s=10.0)[0, 3] == -4.0
+    at_time(31)
+    assert transforms.lookup('base', 'hand')[0, 3] == 1.0
+    at_time(10)
+    assert eventually(lambda: not known('hand'))
+    assert transforms.lookup('base', 'camera')[0, 3] == 5.0
+    transforms.close()
+    moving.send([('base', 'hand', at(2.0))], 10 * S)
+    assert transforms.lookup('base', 'hand', timeout_s=10.0)[0, 3] == 2.0
+    at_time(9)
+    assert transforms.lookup('base', 'hand')[0, 3] == 2.0
 
 
 def test_a_missing_link_is_named_after_the_timeout(graph):

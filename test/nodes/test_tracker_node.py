@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ros_graph import Graph, eventually, parameters
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 
 from fourdgen_ros.action import TrackGripper
@@ -223,3 +224,25 @@ def test_an_inactive_tracker_hears_nothing_and_starts_anew(bench: Bench) -> None
     assert eventually(lambda: bench.joints.get_subscription_count() == 1)
     bench.publish_robot(now, 0.02, T_BASE_TCP)
     assert bench.track('f').error_code == Result.NONE  # the last future is latched
+
+
+def test_a_clock_that_jumps_back_leaves_no_pose_and_no_opening(graph: Graph) -> None:
+    clock = graph.client.create_publisher(Clock, '/clock', 1)
+    bench = Bench(graph, use_sim_time=True)
+    assert bench.graph.change('tracker', 'deactivate')
+    assert bench.graph.change('tracker', 'activate')
+    assert eventually(lambda: bench.joints.get_subscription_count() == 1
+                      and clock.get_subscription_count() == 1)
+
+    def at_time(second: int) -> None:
+        clock.publish(Clock(clock=conversions.ns_to_stamp(second * 10**9)))
+        assert eventually(lambda: bench.node.get_clock().now().nanoseconds == second * 10**9)
+
+    at_time(30)
+    bench.publish_camera(0)
+    bench.publish_robot(30 * 10**9, 0.06, T_BASE_TCP)
+    bench.publish_future('f', 30 * 10**9)
+    assert bench.track('f').error_msg == ''
+    at_time(10)
+    assert eventually(lambda: bench.track('f').error_code == Result.NO_TRANSFORM)
+    assert bench.node._opening(10 * 10**9) is None

@@ -183,6 +183,16 @@ def test_the_future_runs_again_and_again_and_stays_where_it_was(
         assert points[-1, 5, 1] < points[things.H + 1, 5, 1]
 
 
+def test_images_lie_in_the_frames_of_their_cameras(
+        graph: Graph, road: Road, node: VisualizationNode) -> None:
+    images = {camera: graph.listen(Image, f'visualization/future/{camera}/image', LATCHED)
+              for camera in things.CAMERAS}
+    road.publish(time.time_ns())
+    assert eventually(lambda: all(images.values()))
+    assert [found[0].header.frame_id for found in images.values()] == [
+        things.REFERENCE, 'zed_optical']
+
+
 def test_tf_never_extrapolates(graph: Graph, road: Road, node: VisualizationNode) -> None:
     """Stamps that RViz may ask TF for are zero, in the frame that is fixed in RViz; a future's own
     stamp is long out of its memory."""
@@ -272,6 +282,18 @@ def test_the_status_names_task_and_robot(graph: Graph, road: Road,
 
     assert eventually(lambda: text() == 'PutSpatulaOnTable, segment 1: track\n'
                                         'confirm: stopped on request')
+
+
+def test_a_camera_without_tf_does_not_hide_the_others(graph: Graph, capfd: Any) -> None:
+    graph.add(Cameras())
+    StaticTransformPublisher(graph.client).send(
+        [(things.BASE, 'cam_right_color_optical_frame', things.T_BASE_REF)], time.time_ns())
+    graph.add(VisualizationNode(**parameters(live_rate=20.0, live_stride=2)))
+    clouds = graph.listen(PointCloud2, 'visualization/live/points', IMAGE)
+    assert eventually(lambda: bool(clouds))
+    assert conversions.cloud_to_points(clouds[0])[0].shape == (1, 24 * 32, 3)
+    log = capfd.readouterr().err
+    assert "no live cloud of cam_left: TF frame 'cam_left_color_optical_frame' is unknown" in log
 
 
 def test_the_cameras_are_listened_to_only_when_somebody_looks(

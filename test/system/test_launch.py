@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.paths import share_directory
 
 pytest.importorskip('launch_ros')
@@ -47,14 +48,16 @@ def own_arguments(description) -> list:
 def started(name: str, **arguments: str) -> dict[str, dict[str, Any]]:
     """What a launch file would start: node name -> package, executable, class, parameters.
 
-    `parameters` are merged as rcl does: later files win.
+    `parameters` are merged as rcl does: later files win. The bag of a replay is any folder.
     """
     from launch import LaunchContext
     from launch.utilities import normalize_to_list_of_substitutions, perform_substitutions
     from launch_ros.actions import Node
 
     context = LaunchContext()
-    context.launch_configurations.update(arguments)
+    context.launch_configurations.update(
+        {'bag': str(share_directory() / 'config')} if name == 'replay.launch.py' else {},
+        **arguments)
     nodes = {}
 
     def visit(entity: Any) -> None:
@@ -78,7 +81,11 @@ def started(name: str, **arguments: str) -> dict[str, dict[str, Any]]:
             visit(sub)
 
     for entity in load(name).entities:
-        visit(entity)
+        try:
+            visit(entity)
+        except InputError:
+            assert not nodes, 'some have been started'
+            raise
     return nodes
 
 
@@ -121,9 +128,10 @@ def test_starts_executables_that_exist(name: str, nodes: set[str]) -> None:
 
 def test_nodes_with_a_lifecycle_start_by_themselves() -> None:
     nodes = started('robot.launch.py')
-    managed = {name for name, node in nodes.items() if node['class'] == 'LifecycleNode'}
-    assert managed == {'generator', 'tracker', 'execution'}
-    assert all(nodes[name]['parameters']['autostart'] is True for name in managed)
+    # The class LifecycleNode has launch itself join ROS, without an enclave of ours.
+    assert {node['class'] for node in nodes.values()} == {'Node'}
+    assert all(nodes[name]['parameters']['autostart'] is True
+               for name in ('generator', 'tracker', 'execution'))
 
 
 def test_each_node_has_its_enclave() -> None:
@@ -159,6 +167,55 @@ def test_an_empty_argument_leaves_it_to_the_file(tmp_path: Path) -> None:
     assert nodes['tracker']['parameters']['backend'] == 'foundationpose'
     assert nodes['execution']['parameters']['robot'] == 'xarm7'
     assert nodes['execution']['parameters']['planner'] == 'moveit_py'
+
+
+@pytest.mark.parametrize('name', [
+    'robot.launch.py', 'sim.launch.py', 'realsense.launch.py', 'record.launch.py',
+    'replay.launch.py'])
+def test_a_file_of_parameters_is_there_or_nothing_starts(
+        name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = {'serial_numbers': '1 2'} if name == 'realsense.launch.py' else {}
+    for missing in ('my_sell.yaml', '', '~/cell.yaml', str(tmp_path)):
+        with pytest.raises(InputError, match='params_file; expected a file'):
+            started(name, params_file=missing, **more)
+    (tmp_path / 'cell.yaml').write_text('/**: {ros__parameters: {from_file: 7}}')
+    monkeypatch.setenv('HOME', str(tmp_path))
+    for node in started(name, params_file='~/cell.yaml', **more).values():
+        assert node['parameters']['from_file'] == 7
+
+
+def test_a_model_and_a_bag_are_there_or_nothing_starts(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('HOME', str(tmp_path))
+    for name in ('robot.launch.py', 'sim.launch.py', 'replay.launch.py'):
+        with pytest.raises(InputError, match='model; expected a folder; got .*mine'):
+            started(name, model='~/mine')
+    # It is needed only where the generator runs.
+    started('robot.launch.py', model='~/mine', nodes='tracker')
+    for missing in ('', '~/mine'):
+        with pytest.raises(InputError, match='bag; expected a folder'):
+            started('replay.launch.py', bag=missing)
+    (tmp_path / 'mine').mkdir()
+    nodes = started('robot.launch.py', model='~/mine')
+    assert nodes['generator']['parameters']['model'] == str(tmp_path / 'mine')
+    nodes = started('replay.launch.py', bag='~/mine')
+    assert nodes['player']['parameters']['bag'] == str(tmp_path / 'mine')
+
+
+def test_digits_keep_the_type_of_their_parameter(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path('2024').mkdir()
+    parameters = started('replay.launch.py', bag='2024', rate='2',
+                         wait_for_subscribers='60')['player']['parameters']
+    values = {name: parameters[name] for name in ('bag', 'rate', 'wait_for_subscribers')}
+    assert values == {'bag': '2024', 'rate': 2.0, 'wait_for_subscribers': 60.0}
+    assert [type(value) for value in values.values()] == [str, float, float]
+    assert started('sim.launch.py', task='2024')['cell']['parameters']['task'] == '2024'
+    node = started('robot.launch.py', model='2024', robot='2024')['generator']
+    assert node['parameters']['model'] == '2024'
+    parameters = started('record.launch.py', output_folder='2024')['recorder']['parameters']
+    assert parameters['output_folder'] == '2024'
 
 
 def test_the_generator_on_one_machine_and_the_rest_on_another() -> None:
@@ -243,6 +300,7 @@ def test_the_nodes_really_start(tmp_path: Path, ros: None, spin: Any) -> None:
         assert call(GetParameters, 'task_loop/get_parameters', names=['frames']).values
         names = client.get_node_names_and_namespaces_with_enclaves()
         assert ('generator', '/cell_7', '/fourdgen/generator') in names
+        assert not any(name.startswith('launch_ros') for name, *_ in names)
     finally:
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal does
         try:

@@ -238,3 +238,24 @@ def test_threads_may_feed_at_once():
     for thread in threads:
         thread.join(10.0)
     assert sync.stats().resets == 0
+
+
+def test_a_renewed_one_knows_the_calibration_and_nothing_else():
+    sync = Synchroniser(('a', 'b'), slop_s=0.05)
+    sync.add('a', 'info', 0, 'a K')
+    feed(sync, 'a', 1)
+    renewed = sync.renewed()
+    feed(renewed, 'a', 10)
+    assert [str(gap) for gap in renewed.missing()] == [
+        f'camera b: no {kind} yet' for kind in KINDS]
+    renewed.add('b', 'info', 0, 'b K')
+    found = feed(renewed, 'b', 10)
+    assert {name: f.info for name, f in found.frames.items()} == {'a': 'a K', 'b': 'b K'}
+    assert renewed.stats().received['a', 'color'] == 1
+
+
+def test_calibration_that_comes_twice_counts_once():
+    sync = Synchroniser(('a',))
+    feed_info(sync)
+    feed_info(sync)
+    assert sync.stats().received['a', 'info'] == 1

@@ -98,6 +98,13 @@ def test_a_clock_that_jumps_back_restarts_the_history(tree):
     np.testing.assert_array_equal(tree.lookup('base', 'hand'), moved(8.0))
 
 
+def test_moving_links_can_be_forgotten(tree):
+    tree.forget_moving()
+    with pytest.raises(TransformError, match="'tcp' .*'hand'"):
+        tree.lookup('base', 'tcp')
+    np.testing.assert_array_equal(tree.lookup('base', 'camera'), moved(1.0, 0.5))
+
+
 @pytest.mark.parametrize(('parent', 'child', 'T'), [
     ('a', 'a', np.eye(4)), ('', 'a', np.eye(4)), ('a', 'b', np.full((4, 4), np.nan)),
     ('a', 'b', np.zeros((4, 4)))])

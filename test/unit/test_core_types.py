@@ -103,10 +103,18 @@ def test_an_observation_needs_distinct_views(views):
     ('generator', None),
     ('frame_id', None),
     ('cameras', ('a', 1)),
+    ('frame_ids', ('a_optical',)),
+    ('frame_ids', ('a_optical', 1)),
 ])
 def test_a_malformed_future_is_refused_by_name(name, value):
     with pytest.raises(InputError, match=f'{name} of future'):
         replace(future(), **{name: value})
+
+
+def test_a_future_knows_at_least_the_frame_of_its_reference():
+    told = {**vars(future()), 'frame_id': 'a_optical'}
+    assert Future(**told | {'frame_ids': ()}).frame_ids == ('a_optical', '')
+    assert Future(**told | {'frame_ids': ('a_optical', 'odd')}).frame_ids == ('a_optical', 'odd')
 
 
 @pytest.mark.parametrize(('name', 'value', 'hint'), [

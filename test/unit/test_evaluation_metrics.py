@@ -89,7 +89,8 @@ def test_one_view_cannot_be_compared(plate: Future) -> None:
 def _part(future: Future, views: int, frames: int) -> Future:
     arrays = {name: getattr(future, name)[:views, :frames] for name in
               ('rgb', 'points', 'valid', 'gripper')}
-    return replace(future, **arrays, K=future.K[:views], cameras=future.cameras[:views])
+    return replace(future, **arrays, K=future.K[:views], cameras=future.cameras[:views],
+                   frame_ids=future.frame_ids[:views])
 
 
 def _observation(*cameras: str, scale: int = 1) -> Observation:

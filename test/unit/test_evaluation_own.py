@@ -129,6 +129,7 @@ def _generated(make: Callable[[], Future]) -> Future:
 
 def test_a_future_of_the_observation_passes() -> None:
     assert _generated(_future).frames == 3
+    assert _generated(_future).frame_ids == ('a_optical', 'b_optical')
     depth = _future().points.copy()
     depth[:, 1:] *= 5.0  # what comes may be elsewhere
     assert _generated(lambda: _future(points=depth)).frames == 3

@@ -32,6 +32,7 @@ from .svd_small import CONFIG, TASK, observation, random_condition, small, small
 @pytest.mark.parametrize('views', [1, 2, 3])
 def test_future_of_any_number_of_views(views: int) -> None:
     future = small().generate(observation(views), task=TASK, seed=1)
+    assert future.frame_ids == ('optical',) * views
     assert future.rgb.shape == (views, 4, 48, 64, 3)
     assert future.gripper.min() >= 0.0 and future.gripper.max() > 0.0
     assert future.valid.mean() > 0.5

@@ -51,6 +51,7 @@ def test_future_of_any_number_of_views(views: int) -> None:
     assert future.gripper.min() >= 0.0 and future.gripper.max() <= 1.0
     assert future.opening is not None and future.opening.shape == (5,)
     assert future.stamp == 5 and future.steps == 2 and future.frame_id == 'optical'
+    assert future.frame_ids == ('optical',) * views
 
 
 def test_frame_0_is_the_observation_and_the_reference_points_are_measured() -> None:

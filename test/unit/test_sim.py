@@ -225,6 +225,7 @@ def test_the_oracle_sees_what_will_happen_and_leaves_the_cell_alone(cell: Cell) 
     future = oracle.generate(cell.observe(96, 128), task=TASK, seed=0)
     np.testing.assert_array_equal(cell.state().to_array(), before)
     assert future.rgb.shape[:2] == (2, 9) and future.dt == pytest.approx(0.4)
+    assert future.frame_ids == tuple(f'{c}_color_optical_frame' for c in future.cameras)
     # the second view's points lie in the reference frame: its gripper is where the first view's is
     centres = [np.nanmedian(future.points[v, 3][future.gripper[v, 3] > 0.5], axis=0)
                for v in (0, 1)]

@@ -91,7 +91,8 @@ def test_one_view_that_loses_the_gripper_is_made_up_for_by_the_other(clip):
 def test_single_view_clip(clip):
     f = clip.future
     single = replace(f, rgb=f.rgb[:1], points=f.points[:1], valid=f.valid[:1],
-                     gripper=f.gripper[:1], K=f.K[:1], cameras=f.cameras[:1])
+                     gripper=f.gripper[:1], K=f.K[:1], cameras=f.cameras[:1],
+                     frame_ids=f.frame_ids[:1])
     tcp, _, _ = np.median(errors(follow(single, clip), clip), axis=0)
     assert tcp <= 5.0
 

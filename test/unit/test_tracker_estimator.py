@@ -260,7 +260,7 @@ def test_the_mean_of_two_views_is_better_than_one(clip) -> None:
     noise = (0.004, 0.02)
     f = clip.future
     one = replace(f, rgb=f.rgb[:1], points=f.points[:1], valid=f.valid[:1], gripper=f.gripper[:1],
-                  K=f.K[:1], cameras=f.cameras[:1])
+                  K=f.K[:1], cameras=f.cameras[:1], frame_ids=f.frame_ids[:1])
     both = errors(follow(clip, NoisyTruth(clip, noise=noise)), clip)
     single = errors(follow(replace(clip, future=one), NoisyTruth(clip, noise=noise)), clip)
     assert both.mean(0)[0] < single.mean(0)[0]

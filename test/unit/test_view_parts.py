@@ -75,8 +75,8 @@ def middle(page: np.ndarray, row: int, column: int) -> list[int]:
 
 def test_imagined_beside_real() -> None:
     segment = Segment(future(), np.eye(4))
-    blue = [np.full((5, 5, 3), (0, 0, 200 + v), np.uint8) for v in range(2)]
-    grey = [np.full((5, 5, 3), 120, np.uint8)] * 2
+    blue = {f'cam{v}': np.full((5, 5, 3), (0, 0, 200 + v), np.uint8) for v in (1, 0)}
+    grey = dict.fromkeys(blue, np.full((5, 5, 3), 120, np.uint8))
     segment.real[1] = blue
     executed, later = (side_by_side(segment, t, grey) for t in (1, 2))
     for v in range(2):
@@ -86,6 +86,19 @@ def test_imagined_beside_real() -> None:
     assert side_by_side(segment, 2, None).shape == executed.shape
     alone = imagined(segment, 2)
     assert [middle(alone, 0, v) for v in range(2)] == [[160, 0, 0], [160, 100, 0]]
+
+
+def test_a_view_without_a_camera_on_this_page_says_so() -> None:
+    segment = Segment(future(views=3), np.eye(4))
+    white = np.full((5, 5, 3), 255, np.uint8)
+    now = {'cam2': white, 'other': np.zeros((5, 5, 3), np.uint8)}
+    page, nothing = side_by_side(segment, 0, now), side_by_side(segment, 0, None)
+    height, width = PICTURE
+    rows = [page[v * (height + 4):][:height, width + 4:] for v in range(3)]
+    blank = nothing[:height, width + 4:]
+    np.testing.assert_array_equal(rows[0], blank)
+    np.testing.assert_array_equal(rows[1], blank)
+    assert middle(page, 2, 1) == [255, 255, 255]
 
 
 def test_words() -> None:

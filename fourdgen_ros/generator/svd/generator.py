@@ -167,7 +167,8 @@ class Svd4dgenGenerator:
             gripper=np.zeros(usable.shape, np.float32), dt=self.config.dt,
             K=np.stack([v.K for v in views]), cameras=tuple(v.camera for v in views),
             stamp=observation.stamp, generator=self.name,
-            frame_id=observation.reference.frame_id, seed=seed, steps=steps,
+            frame_id=observation.reference.frame_id,
+            frame_ids=tuple(v.frame_id for v in views), seed=seed, steps=steps,
             clamp_ratio=float(cut.float().mean()))
 
 
