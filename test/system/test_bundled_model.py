@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Smoke run of the bundled model: it loads, imagines, and the road moves the robot by it."""
+"""Smoke runs of the bundled models: they load, imagine, and the road moves the robot by it."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from fourdgen_ros.core import se3
+from fourdgen_ros.core.paths import share_directory
 from fourdgen_ros.evaluation.road import Road, RoadConfig
 from fourdgen_ros.evaluation.stack import build_road
+from fourdgen_ros.sim.cameras import FIXED, SHELL_HELDOUT
 
 TASK = 'PlaceAppleFromBowlIntoBin'
 
 
-def test_one_segment_with_the_bundled_model() -> None:
-    road: Road = build_road(TASK, 'tiny', RoadConfig(max_segments=1))
+@pytest.mark.parametrize(('generator', 'cameras'), [
+    ('tiny', FIXED), (str(share_directory() / 'models' / 'tiny-views'), SHELL_HELDOUT)])
+def test_one_segment_with_a_bundled_model(generator: str, cameras: str) -> None:
+    road: Road = build_road(TASK, generator, RoadConfig(max_segments=1), camera_set=cameras)
     road.cell.reset(0)
     before = road.cell.tcp_pose()
     to_apple = np.linalg.norm(before[:3, 3] - road.cell.body_pose('apple')[:3, 3])
