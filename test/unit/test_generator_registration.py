@@ -69,6 +69,16 @@ def test_a_guess_that_is_a_decimetre_off_ends_within_two_millimetres(seed: int) 
     assert displacement(found[1], T_REF_SECOND) < 0.002
 
 
+def test_a_guess_that_is_far_off_is_left_where_nearly_all_points_agree() -> None:
+    """Not where what the views share is a matter of opinion."""
+    first, second = seen(0.001, 0)
+    guess = np.stack([np.eye(4), T_REF_SECOND @ se3.make(translation=np.array([0.0, 0.0, 0.3]))])
+    assert displacement(register((first, second), guess)[1], T_REF_SECOND) < 0.002
+    rng = np.random.default_rng(0)
+    beside = rng.uniform([-0.5, -0.5, 0.3], [0.5, -0.2, 1.3], second.shape).astype(np.float32)
+    np.testing.assert_array_equal(register((first, np.concatenate([second, beside])), guess), guess)
+
+
 def test_every_view_is_registered_to_the_first() -> None:
     first, second = seen(0.001, 0)
     off = se3.exp(np.full(6, 0.01))
