@@ -49,6 +49,7 @@ class Knowing:
         class Like:
             dt, stamp, frame_id = 0.4, observation.stamp, 'optical'
             cameras = tuple(view.camera for view in observation.views)
+            frame_ids = tuple(view.frame_id for view in observation.views)
 
         return offline._truth(episode, records, offline._camera_poses(episode), Like).future
 
