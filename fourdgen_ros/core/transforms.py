@@ -209,8 +209,8 @@ class TransformTree:
             hint=f'Missing link: {target_root} -> {source_root}. {_PUBLISH_HINT}')
 
 
-_HISTORY_HINT = ('Older transforms are not kept: raise the parameter `history` of the node above '
-                 'the time that a generation may take (`stage_timeout`), or check that all stamps '
-                 'use one clock.')
+_HISTORY_HINT = ('Wait for TF to arrive; raise the parameter `history` of the node above the time '
+                 'that a generation may take (`stage_timeout`), as older transforms are not kept; '
+                 'or check that all stamps use one clock.')
 _PUBLISH_HINT = ('For a camera, publish its hand-eye calibration as a static TF, e.g. `ros2 run '
                  'tf2_ros static_transform_publisher`.')

@@ -184,6 +184,8 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
 
     Raises InputError when the data's rate is no multiple of the dynamics'.
     """
+    if config.minutes <= 0.0 and dynamics.measured and not (config.folder / 'last.pt').is_file():
+        return {}  # as `train` would, after minutes of encoding
     training, held = split(data)
     device = PartialState().device
     codec.eval().requires_grad_(False)

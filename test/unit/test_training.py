@@ -304,6 +304,18 @@ def test_finished_dynamics_keep_the_scale_of_latents_that_they_learnt_with(folde
     torch.testing.assert_close(dynamics.latent_mean, before, rtol=0.0, atol=0.0)
 
 
+def test_dynamics_without_minutes_are_left_as_they_are_and_nothing_is_encoded(folder, tmp_path,
+                                                                              monkeypatch) -> None:
+    codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
+    dynamics = LatentDynamics(height=32, width=48, latent_dim=16, frames=4,
+                              trunk_widths=(16, 16, 32), dim=32, depth=2, heads=2)
+    with torch.no_grad():
+        dynamics.latent_mean += 0.1
+    monkeypatch.setattr(tiny, 'encode_all', None)
+    config = replace(short(tmp_path), minutes=0.0)
+    assert tiny.train_dynamics(dynamics, codec, Demonstrations([folder], (TASK,)), config) == {}
+
+
 def test_the_codec_sees_faults_and_is_taught_the_truth(folder, tmp_path) -> None:
     """Depth is spoilt in what it sees only; exposure is of the camera, so that both frames and what
     is to be told have the same."""
