@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,6 +39,11 @@ try:
 except ExecutionError as error:
     pytest.exit(str(error), returncode=4)
 os.environ['ROS_DOMAIN_ID'] = str(_DOMAIN)
+
+
+def pytest_unconfigure() -> None:
+    """A process that cannot end says where it hangs, and fails."""
+    faulthandler.dump_traceback_later(120.0, exit=True, file=sys.__stderr__)
 
 
 @pytest.fixture

@@ -69,10 +69,10 @@ def add_task(parser: argparse.ArgumentParser) -> None:
 def add_cameras(parser: argparse.ArgumentParser) -> None:
     """Add --cameras."""
     parser.add_argument('--cameras', default='fixed', choices=('fixed', 'shell-train',
-                                                               'shell-heldout'),
-                        help='where they stand: fixed by the task, or two of the 12 (train) or of '
-                             'the 4 (heldout) places on a shell around the scene, by the seed '
-                             '(%(default)s)')
+                                                               'shell-heldout', 'shell-any'),
+                        help='where they stand: fixed by the task, or on a shell around the scene, '
+                             'by the seed: at two of 12 places (train), of 4 others (heldout), or '
+                             'anywhere but there (any) (%(default)s)')
 
 
 def add_fault(parser: argparse.ArgumentParser) -> None:

@@ -15,12 +15,12 @@ Array = NDArray[np.float64]
 
 
 def make(rotation: Array | None = None, translation: Array | None = None) -> Array:
-    """Build (4, 4) from a (3, 3) rotation and a (3,) translation in metres; None is identity."""
-    T = np.eye(4)
-    if rotation is not None:
-        T[:3, :3] = rotation
-    if translation is not None:
-        T[:3, 3] = translation
+    """Build (..., 4, 4) from rotations (..., 3, 3) and translations (..., 3) in metres; None is
+    identity."""
+    R = np.eye(3) if rotation is None else np.asarray(rotation)
+    p = np.zeros(3) if translation is None else np.asarray(translation)
+    T = np.zeros((*np.broadcast_shapes(R.shape[:-2], p.shape[:-1]), 4, 4))
+    T[..., :3, :3], T[..., :3, 3], T[..., 3, 3] = R, p, 1.0
     return T
 
 

@@ -32,7 +32,7 @@ from fourdgen_ros.evaluation.openloop import (
 from fourdgen_ros.evaluation.seeds import Batch
 from fourdgen_ros.evaluation.stack import limit_threads
 from fourdgen_ros.generator.dynamics import pose_from_9d
-from fourdgen_ros.generator.layers import rotation_from_6d
+from fourdgen_ros.generator.tool import tool_poses
 from fourdgen_ros.tracker.backends import load_tracker, tracker_values
 from fourdgen_ros.tracker.embedded import EmbeddedTracker
 from fourdgen_ros.tracker.gripper_model import load_gripper
@@ -108,15 +108,14 @@ def _observation(episode: Episode, t: int, cameras: Sequence[str]) -> Observatio
 def _camera_poses(episode: Episode) -> Array:
     """T_ref_camera (V, 4, 4)."""
     R, p = pose_from_9d(torch.from_numpy(episode.camera).double())
-    return np.stack([se3.make(r, x) for r, x in zip(R.numpy(), p.numpy(), strict=True)])
+    return se3.make(R.numpy(), p.numpy())
 
 
 def _truth(episode: Episode, records: NDArray[np.int64], T_ref_cameras: Array,
            like: Future) -> Truth:
     """What was recorded at `records`, with the cameras and times of the future `like`."""
     tool = torch.from_numpy(episode.tcp[records, 0].astype(np.float64))
-    poses = np.stack([se3.make(r, x) for r, x in zip(
-        rotation_from_6d(tool[:, 3:9]).numpy(), tool[:, :3].numpy(), strict=True)])
+    poses = tool_poses(tool)
     points = np.stack([[se3.apply(T, pointmap(_metres(episode.depth[t, v]), episode.K[v]))
                         for t in records] for v, T in enumerate(T_ref_cameras)])
     future = Future(

@@ -30,24 +30,36 @@ SHARED = 0.3  # of a view's points that the reference has to see too
 FARTHEST = (0.25, np.radians(25.0))  # m and rad that a guess may be off
 # Or farther, where so many points agree: views that are laid on each other wrongly share less.
 SURE, FARTHEST_SURE = 0.68, (0.8, np.radians(50.0))
+SAME = (0.05, np.radians(5.0))  # m and rad within which two guesses lead to the same
 _MIN_POINTS = 200
 
 
-def register(points: Sequence[NDArray], guess: Array) -> Array:
+def register(points: Sequence[NDArray], *guesses: Array) -> Array:
     """Poses (V, 4, 4) of the views in the frame of the first.
 
-    From the points (n, 3), m, that each measures in its own optical frame, and a guess (V, 4, 4),
-    whose first is the identity. A view that shares too little with the first, or would have to move
-    too far, keeps its guess.
+    From the points (n, 3), m, that each measures in its own optical frame, and guesses (V, 4, 4),
+    each with the identity first. Of what the guesses lead to, that where most points agree is
+    taken. A view that shares too little with the first, or would have to move too far from every
+    guess, keeps the first of them.
     """
-    return np.stack([guess[0], *(_registered(points[0], p, T)
-                                 for p, T in zip(points[1:], guess[1:], strict=True))])
+    return np.stack([guesses[0][0], *(
+        _best(points[0], p, [guess[v] for guess in guesses])
+        for v, p in enumerate(points[1:], start=1))])
 
 
-def _registered(first: NDArray, points: NDArray, guess: Array) -> Array:
+def _best(first: NDArray, points: NDArray, guesses: Sequence[Array]) -> Array:
+    others = [g for g in guesses[1:] if not _within(se3.distance(guesses[0], g), SAME)]
+    found = [_registered(first, points, guess) for guess in (guesses[0], *others)]
+    T, shared = max(found, key=lambda one: one[1])
+    return T if shared > 0.0 else guesses[0]
+
+
+def _registered(first: NDArray, points: NDArray, guess: Array) -> tuple[Array, float]:
+    """The pose that a guess leads to, and the share of the view's points that agree there: 0 where
+    that is no pose to be taken."""
     seen = _facing(first, guess[:3, 3]), _facing(points, se3.inverse(guess)[:3, 3])
     if min(len(p) for p in seen) < _MIN_POINTS:
-        return guess
+        return guess, 0.0
     (target, tree), (source, _) = (_prepared(p) for p in seen)
     T, shared = guess, 0.0
     for distance in DISTANCES:
@@ -55,14 +67,16 @@ def _registered(first: NDArray, points: NDArray, guess: Array) -> Array:
                                   max_iterations=30, translation_epsilon=1e-4,
                                   rotation_epsilon=1e-4)
         T, shared = result.T_target_source, result.num_inliers / source.size()
-    moved, turned = se3.distance(guess, T)
-    farthest = FARTHEST_SURE if shared >= SURE else FARTHEST
-    if shared < SHARED or not (moved < farthest[0] and turned < farthest[1]):
-        log.info('a view keeps the pose that the network tells: %.0f %% of its points are seen by '
-                 'the reference, %.3f m and %.1f deg away', 100.0 * shared, moved,
-                 np.degrees(turned))
-        return guess
-    return T
+    moved = se3.distance(guess, T)
+    if shared >= SHARED and _within(moved, FARTHEST_SURE if shared >= SURE else FARTHEST):
+        return T, shared
+    log.info('a guess of a view leads nowhere: %.0f %% of its points are seen by the reference, '
+             '%.3f m and %.1f deg away', 100.0 * shared, moved[0], np.degrees(moved[1]))
+    return T, 0.0
+
+
+def _within(distance: tuple[float, float], limit: tuple[float, float]) -> bool:
+    return distance[0] < limit[0] and distance[1] < limit[1]
 
 
 def _facing(points: NDArray, eye: Array) -> Array:

@@ -24,7 +24,7 @@ from fourdgen_ros.generator.layers import DEPTH_RANGE, frame_tensor, rays
 from fourdgen_ros.generator.registration import register
 from fourdgen_ros.generator.sampling import sample_future
 from fourdgen_ros.generator.timing import Laps
-from fourdgen_ros.generator.tool import agreed_tool
+from fourdgen_ros.generator.tool import agreed_tool, tool_poses
 from fourdgen_ros.generator.weights import SAFE, load_whole
 
 DEFAULT_STEPS = 4
@@ -104,7 +104,7 @@ class TinyGenerator:
 
             # 3. Decode every frame against frame 0 of its view; frame 0 only for its gripper mask
             z = torch.cat([start[:, None], self.dynamics.restore(future.latents[0])], dim=1)
-            R, p = self._cameras(views, future.camera[0])
+            R, p = self._cameras(views, future.camera[0], tool)
             tools = torch.cat([tool[:, None], future.tool[0]], dim=1)
             if self.dynamics.config.cross_view:
                 tools = agreed_tool(tools, R, p)
@@ -152,20 +152,22 @@ class TinyGenerator:
         if self.codec.config.depth:
             require_depth(observation, DEPTH_RANGE)
 
-    def _cameras(self, views: list[RgbdView], told: Tensor) -> tuple[Tensor, Tensor]:
+    def _cameras(self, views: list[RgbdView], told: Tensor,
+                 tool: Tensor) -> tuple[Tensor, Tensor]:
         """R (V, 3, 3) and p (V, 3), m: poses of the views in the reference view's frame, from what
-        the network tells of them (V, 9) and, where it sees depth, what they measure."""
+        the network tells of them (V, 9) and, where it sees depth, what they measure. From cameras
+        that it does not know, the tool (V, 10) that all see tells at times more than that."""
         R, p = pose_from_9d(told.float())
         R[0], p[0] = torch.eye(3), 0.0
         if not self.codec.config.depth:
             return R, p
-        guess = np.stack([se3.make(*pose) for pose in zip(
-            R.double().cpu().numpy(), p.double().cpu().numpy(), strict=True)])
+        guess = se3.make(R.double().cpu().numpy(), p.double().cpu().numpy())
         points = []
         for view in views:
             xyz = pointmap(view.depth, view.K).reshape(-1, 3)
             points.append(xyz[(xyz[:, 2] > DEPTH_RANGE[0]) & (xyz[:, 2] < DEPTH_RANGE[1])])
-        T = torch.from_numpy(register(points, guess)).to(R)
+        seen = tool_poses(tool)
+        T = torch.from_numpy(register(points, guess, seen[0] @ se3.inverse(seen))).to(R)
         return T[:, :3, :3], T[:, :3, 3]
 
     def _assemble(self, observation: Observation, views: list[RgbdView], colour: Tensor,

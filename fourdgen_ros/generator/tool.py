@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from fourdgen_ros.core import se3
 from fourdgen_ros.generator.layers import rotation_from_6d
+
+Array = NDArray[np.float64]
 
 
 def nearest_turned(tool: Tensor, like: Tensor) -> Tensor:
@@ -18,6 +23,12 @@ def nearest_turned(tool: Tensor, like: Tensor) -> Tensor:
     along = (tool[..., 3:9] * like[..., 3:9]).sum(dim=-1, keepdim=True)
     sign = torch.where(along < 0.0, -1.0, 1.0)
     return torch.cat([tool[..., :3], sign * tool[..., 3:9], tool[..., 9:]], dim=-1)
+
+
+def tool_poses(tool: Tensor) -> Array:
+    """Poses (..., 4, 4) of tools (..., 10)."""
+    tool = tool.double().cpu()
+    return se3.make(rotation_from_6d(tool[..., 3:9]).numpy(), tool[..., :3].numpy())
 
 
 def agreed_tool(tool: Tensor, R: Tensor, p: Tensor) -> Tensor:

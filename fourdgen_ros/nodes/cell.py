@@ -38,8 +38,8 @@ class CellNode(StageNode):
         super().__init__('cell', **options)
         task = self.parameter('task', 'PlaceAppleFromBowlIntoBin', 'Task whose scene is simulated.')
         camera_set = self.parameter(
-            'camera_set', FIXED, 'Where cameras stand: fixed by the task, or by the seed at two '
-                                 'of the places on a shell around the scene.', choices=CAMERA_SETS)
+            'camera_set', FIXED, 'Where cameras stand: fixed by the task, or by the seed on '
+                                 'a shell around the scene.', choices=CAMERA_SETS)
         seed = self.parameter('seed', 0, 'Seed of the first episode.', low=0, high=2**31 - 1)
         realtime = self.parameter(
             'realtime', True,

@@ -119,6 +119,12 @@ class ManagedNode(LifecycleNodeMixin, StageNode):
         finally:
             self._changing.release()
 
+    def destroy_node(self) -> None:
+        """Take the node off the graph, its state machine included, whose services rclpy leaves
+        there: clients of a node of the same name would wait for two servers."""
+        super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()
+
     def reports(self) -> list[Report]:
         """The lifecycle state; other parts have something to tell only while active."""
         others = super().reports() if self.state == 'active' else []

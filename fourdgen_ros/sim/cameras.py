@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from fourdgen_ros.core.errors import InputError
 
 FIXED, SHELL_TRAIN, SHELL_HELDOUT = 'fixed', 'shell-train', 'shell-heldout'
-CAMERA_SETS = (FIXED, SHELL_TRAIN, SHELL_HELDOUT)
+SHELL_ANY = 'shell-any'
+CAMERA_SETS = (FIXED, SHELL_TRAIN, SHELL_HELDOUT, SHELL_ANY)
 TRAIN, HELDOUT = 12, 4  # poses on the shell; the protocol of 4DGen
+CLEARANCE = 0.1  # m that places anywhere on the shell keep from those held out
 _DISTANCE = (0.7, 1.2)  # m from the centre
 _FOVY = np.radians(50.0)  # the gripper at home stays in the picture of the nearest camera
 _POSES, _CHOICE = 2026, 2027  # streams of random numbers apart from those of the objects
@@ -52,16 +55,17 @@ class Shell:
     def poses(self) -> tuple[CameraPose, ...]:
         """The 16 cameras, the same each time: 12 to train with, then 4 held out."""
         rng = np.random.default_rng(_POSES)
-        poses = []
-        for _ in range(TRAIN + HELDOUT):
-            distance = rng.uniform(*_DISTANCE)
-            azimuth = rng.uniform(*self.azimuth)
-            sine = rng.uniform(*np.sin(self.elevation))  # even over the surface
-            cosine = np.sqrt(1.0 - sine**2)
-            direction = np.array([cosine * np.cos(azimuth), cosine * np.sin(azimuth), sine])
-            x, y, z = (self.centre + distance * direction).tolist()
-            poses.append(CameraPose((x, y, z), self.centre, _FOVY))
-        return tuple(poses)
+        return tuple(self.pose(rng) for _ in range(TRAIN + HELDOUT))
+
+    def pose(self, rng: np.random.Generator) -> CameraPose:
+        """A camera anywhere on the shell."""
+        distance = rng.uniform(*_DISTANCE)
+        azimuth = rng.uniform(*self.azimuth)
+        sine = rng.uniform(*np.sin(self.elevation))  # even over the surface
+        cosine = np.sqrt(1.0 - sine**2)
+        direction = np.array([cosine * np.cos(azimuth), cosine * np.sin(azimuth), sine])
+        x, y, z = (self.centre + distance * direction).tolist()
+        return CameraPose((x, y, z), self.centre, _FOVY)
 
 
 def checked_set(name: str) -> str:
@@ -75,11 +79,23 @@ def choose(name: str, fixed: Mapping[str, CameraPose], shell: Shell,
            seed: int) -> dict[str, CameraPose]:
     """The poses of all cameras of a cell, by name.
 
-    A shell's cameras bear the names of the fixed ones; which of them it is depends on the seed.
+    A shell's cameras bear the names of the fixed ones; where they stand depends on the seed: at two
+    of the places to train with or of those held out, or anywhere but there.
     """
     if name == FIXED:
         return dict(fixed)
+    rng = np.random.default_rng([seed, _CHOICE])
     poses = shell.poses()
+    if name == SHELL_ANY:
+        return {camera: _apart_from(poses[TRAIN:], shell, rng) for camera in fixed}
     poses = poses[:TRAIN] if name == SHELL_TRAIN else poses[TRAIN:]
-    drawn = np.random.default_rng([seed, _CHOICE]).choice(len(poses), len(fixed), replace=False)
+    drawn = rng.choice(len(poses), len(fixed), replace=False)
     return {camera: poses[i] for camera, i in zip(fixed, drawn, strict=True)}
+
+
+def _apart_from(others: Sequence[CameraPose], shell: Shell,
+                rng: np.random.Generator) -> CameraPose:
+    while True:
+        pose = shell.pose(rng)
+        if all(math.dist(pose.position, other.position) > CLEARANCE for other in others):
+            return pose

@@ -134,6 +134,19 @@ def test_shutting_down_stops_and_frees(graph: Graph) -> None:
     assert node.calls == ['configure', 'activate', 'deactivate', 'cleanup']
 
 
+def test_a_destroyed_node_leaves_nothing_on_the_graph(graph: Graph) -> None:
+    node = graph.add(Counted())
+
+    def left() -> list[str]:
+        return [name for name, _ in graph.client.get_service_names_and_types()
+                if name.startswith('/counted/')
+                and not name.endswith('/get_type_description')]  # rclpy leaves that of any node
+
+    assert eventually(lambda: '/counted/change_state' in left())
+    graph.remove(node)
+    assert eventually(lambda: left() == [] and 'counted' not in graph.client.get_node_names())
+
+
 def test_what_configure_raises_is_logged_and_undone(graph: Graph, capfd: Any) -> None:
     node = graph.add(Counted(**MANUAL))
     node.broken['configure'] = InputError('model', got='nothing', hint='Train one.')

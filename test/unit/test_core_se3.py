@@ -28,6 +28,16 @@ def test_exp_is_rigid_and_inverse_inverts(T):
     np.testing.assert_allclose(se3.inverse(T) @ T, np.eye(4), atol=1e-12)
 
 
+@given(st.lists(transforms, min_size=1, max_size=3).map(np.stack))
+def test_make_takes_one_or_many(T):
+    np.testing.assert_array_equal(se3.make(T[:, :3, :3], T[:, :3, 3]), T)
+    np.testing.assert_array_equal(se3.make(T[0, :3, :3], T[0, :3, 3]), T[0])
+    shifted = se3.make(translation=T[:, :3, 3])
+    np.testing.assert_array_equal(shifted[:, :3, :3], np.broadcast_to(np.eye(3), (len(T), 3, 3)))
+    np.testing.assert_array_equal(shifted[:, :3, 3], T[:, :3, 3])
+    np.testing.assert_array_equal(se3.make(), np.eye(4))
+
+
 @given(transforms)
 def test_quaternions_round_trip(T):
     q = se3.quaternion_from_matrix(T[:3, :3])

@@ -79,6 +79,17 @@ def test_a_guess_that_is_far_off_is_left_where_nearly_all_points_agree() -> None
     np.testing.assert_array_equal(register((first, np.concatenate([second, beside])), guess), guess)
 
 
+def test_of_two_guesses_that_where_more_points_agree_is_taken() -> None:
+    first, second = seen(0.001, 0)
+    hopeless = np.stack([np.eye(4), T_REF_SECOND @ se3.make(translation=np.array([0.0, 0.0, 1.5]))])
+    good = np.stack([np.eye(4), T_REF_SECOND @ se3.exp(np.full(6, 0.03))])
+    for guesses in ((hopeless, good), (good, hopeless)):
+        found = register((first, second), *guesses)
+        assert displacement(found[1], T_REF_SECOND) < 0.002
+    worse = np.stack([np.eye(4), hopeless[1] @ se3.make(translation=np.array([0.1, 0.0, 0.0]))])
+    np.testing.assert_array_equal(register((first, second), hopeless, worse), hopeless)
+
+
 def test_every_view_is_registered_to_the_first() -> None:
     first, second = seen(0.001, 0)
     off = se3.exp(np.full(6, 0.01))
