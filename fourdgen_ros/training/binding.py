@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 from torch import nn
 
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.files import write_whole
 from fourdgen_ros.generator.load import kind_of
+from fourdgen_ros.training.loop import read_checkpoint
 
 # preset -> folders of its runs
 _STAGES = {'tiny': ('codec', 'dynamics'), 'svd-4dgen': ('vae_pointmap', 'denoiser', 'gripper'),
@@ -117,7 +117,7 @@ def _spent(folder: Path) -> float:
     last = folder / 'last.pt'
     if not last.is_file():
         return 0.0
-    return float(torch.load(last, map_location='cpu', weights_only=True, mmap=True)['minutes'])
+    return float(read_checkpoint(last)['minutes'])
 
 
 def _option(key: str, value: Any) -> str:

@@ -73,7 +73,7 @@ def train(model: nn.Module, config: LoopConfig, draw: Callable[[np.random.Genera
     last, best_file = config.folder / 'last.pt', config.folder / 'best.pt'
     step, spent, best = 0, 0.0, {}
     if last.is_file():
-        state = torch.load(last, map_location='cpu', weights_only=True)
+        state = read_checkpoint(last)
         model.load_state_dict(state['model'])
         optimizer.load_state_dict(state['optimizer'])
         ema.load_state_dict(state['ema'])
@@ -153,11 +153,23 @@ def train(model: nn.Module, config: LoopConfig, draw: Callable[[np.random.Genera
             accelerator.wait_for_everyone()
     accelerator.end_training()
     if best_file.is_file():
-        state = torch.load(best_file, map_location='cpu', weights_only=True)
+        state = read_checkpoint(best_file)
         model.load_state_dict(state['model'])
         best = state['measures']
     model.eval()
     return best
+
+
+def read_checkpoint(file: Path) -> dict:
+    """What a check-point of `train` holds. Raises TrainingError for a damaged one."""
+    try:
+        return torch.load(file, map_location='cpu', weights_only=True)
+    except Exception as error:  # torch raises many kinds
+        raise TrainingError(
+            f'check-point {file}', expected='what training wrote',
+            got=f'{type(error).__name__}: {error}'.partition('\n')[0],
+            hint='It is damaged. Put a copy in its place, or remove its folder and give the same '
+                 'command again: that stage then begins anew.') from error
 
 
 class _Ahead:

@@ -190,3 +190,18 @@ def test_a_full_disk_is_named_and_nothing_half_written_stays(tmp_path: Path) -> 
     (tmp_path / 'log.jsonl').symlink_to('/dev/full')
     with pytest.raises(TrainingError, match='disk of .*log.jsonl'):
         loop._append(tmp_path, {'step': 1})
+
+
+@pytest.mark.parametrize('content', [b'', b'half of a check-point', None])
+def test_a_damaged_check_point_is_named_with_a_way_out(tmp_path: Path,
+                                                       content: bytes | None) -> None:
+    file = tmp_path / 'last.pt'
+    if content is None:  # as a full disk leaves it
+        torch.save({'weights': torch.zeros(10_000)}, file)
+        content = file.read_bytes()[:20_000]
+    file.write_bytes(content)
+    with pytest.raises(TrainingError, match=f'check-point {file}; .*remove its folder'):
+        loop.read_checkpoint(file)
+    bind_start(tmp_path, START, 10.0)
+    with pytest.raises(TrainingError, match=f'check-point {file}'):
+        bind_start(tmp_path, START | {'--data': []}, 10.0)
