@@ -39,10 +39,6 @@ class CanceledError(Exception):
     """The client canceled the goal, or the node stops."""
 
 
-class UnansweredError(ExecutionError):
-    """A goal was sent and the server has not said whether it takes it: it may yet begin."""
-
-
 class Goal:
     """What the work of an action sees of its goal."""
 
@@ -266,41 +262,80 @@ class RunningGoal:
         self._handle.cancel_goal_async()
 
 
-def send_goal(client: SafeActionClient, goal: Any, *, timeout: float,
-              interrupted: Callable[[], bool] = lambda: False,
-              feedback: Callable[[Any], None] | None = None) -> RunningGoal:
-    """Send a goal and wait until it is accepted.
+class SentGoal:
+    """A goal whose server has not said yet whether it takes it."""
 
-    Raises ExecutionError when there is no server or the goal is rejected, UnansweredError when no
-    answer comes, and `CanceledError` when interrupted. A goal accepted after that is canceled as
-    soon as it is known.
+    def __init__(self, client: SafeActionClient, future: RosFuture) -> None:
+        self._client, self._answer = client, future
+        self._running: RunningGoal | None = None
+
+    def wait(self, timeout: float, interrupted: Callable[[], bool] = lambda: False) -> bool:
+        """Whether the server has answered within `timeout` s."""
+        return wait_for(self._answer, timeout, interrupted)
+
+    def accepted(self) -> RunningGoal:
+        """The goal at work; only after `wait` has returned True. Raises ExecutionError when it was
+        rejected."""
+        handle = self._answer.result()
+        if not handle.accepted:
+            raise ExecutionError(f'action server {self._client.name!r} rejected the goal',
+                                 hint='It is busy, or not active.')
+        return RunningGoal(self._client, handle)
+
+    def abandon(self) -> None:
+        """Cancel the goal as soon as it is accepted."""
+        self._answer.add_done_callback(self._cancel)
+
+    def _cancel(self, future: RosFuture) -> None:
+        handle = future.result()
+        if handle is not None and handle.accepted:
+            self._running = RunningGoal(self._client, handle)
+            self._running.cancel()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the abandoned goal was rejected, or accepted and its result has arrived."""
+        if not self._answer.done():
+            return False
+        if not self._answer.result().accepted:
+            return True
+        return self._running is not None and self._running.ended
+
+
+def request_goal(client: SafeActionClient, goal: Any, *, timeout: float,
+                 interrupted: Callable[[], bool] = lambda: False,
+                 feedback: Callable[[Any], None] | None = None) -> SentGoal:
+    """Send a goal and do not wait for the answer.
+
+    Raises ExecutionError when there is no server within `timeout` s, and `CanceledError` when
+    interrupted before: nothing has been sent then.
     """
-    if not wait_for_ready(client.server_is_ready, timeout, interrupted):
-        if interrupted():
-            raise CanceledError
+    if not wait_for_ready(client.server_is_ready, timeout, interrupted) and not interrupted():
         raise ExecutionError(f'no action server {client.name!r} within {timeout:g} s',
                              hint='Start the node or controller that provides it, and compare '
                                   'names with `ros2 action list`.')
     if interrupted():
         raise CanceledError  # what is not sent cannot start
     on_feedback = None if feedback is None else (lambda message: feedback(message.feedback))
-    future = client.send_goal_async(goal, feedback_callback=on_feedback)
-    if not wait_for(future, timeout, interrupted):
-        future.add_done_callback(_cancel_late)
+    return SentGoal(client, client.send_goal_async(goal, feedback_callback=on_feedback))
+
+
+def send_goal(client: SafeActionClient, goal: Any, *, timeout: float,
+              interrupted: Callable[[], bool] = lambda: False,
+              feedback: Callable[[Any], None] | None = None) -> RunningGoal:
+    """Send a goal and wait until it is accepted.
+
+    Raises ExecutionError when there is no server, the goal is rejected or no answer comes, and
+    `CanceledError` when interrupted. A goal accepted after that is canceled as soon as it is known.
+    """
+    sent = request_goal(client, goal, timeout=timeout, interrupted=interrupted, feedback=feedback)
+    if not sent.wait(timeout, interrupted):
+        sent.abandon()
         if interrupted():
             raise CanceledError
-        raise UnansweredError(f'action server {client.name!r} did not answer within {timeout:g} s',
-                              hint='See the log of its node; is the machine overloaded?')
-    if not future.result().accepted:
-        raise ExecutionError(f'action server {client.name!r} rejected the goal',
-                             hint='It is busy, or not active.')
-    return RunningGoal(client, future.result())
-
-
-def _cancel_late(future: RosFuture) -> None:
-    handle = future.result()
-    if handle is not None and handle.accepted:
-        handle.cancel_goal_async()
+        raise ExecutionError(f'action server {client.name!r} did not answer within {timeout:g} s',
+                             hint='See the log of its node; is the machine overloaded?')
+    return sent.accepted()
 
 
 def call_action(client: SafeActionClient, goal: Any, *, timeout: float, accept_timeout: float = 5.0,

@@ -21,8 +21,9 @@ from fourdgen_ros.nodes.actions import (
     CanceledError,
     RunningGoal,
     SafeActionClient,
-    UnansweredError,
-    send_goal,
+    SentGoal,
+    request_goal,
+    wait_for_ready,
 )
 from fourdgen_ros.nodes.base import StageNode
 from fourdgen_ros.nodes.move_group import error_code, moveit_msgs
@@ -69,7 +70,7 @@ class Controllers:
             for name in (arm_action, gripper_action)]
         self._event = node.create_publisher(String, 'trajectory_execution_event', 10)
         self._warn = node.get_logger().warning
-        self._unstopped: tuple[str, RunningGoal] | None = None
+        self._unstopped: tuple[str, RunningGoal | SentGoal] | None = None
 
     @property
     def unstopped(self) -> str:
@@ -161,16 +162,7 @@ class Controllers:
 
     def _finish(self, client: SafeActionClient, goal: Any, limit: float,
                 interrupted: Callable[[], bool], on_start: Callable[[], None]) -> RunningGoal:
-        try:
-            running = send_goal(client, goal, timeout=ACCEPT_TIMEOUT, interrupted=interrupted)
-        except UnansweredError as error:
-            self.stop()
-            raise UnstoppedError(error.what) from error
-        except ExecutionError as error:
-            raise RejectedError(error.what, got=error.got, hint=error.hint) from error
-        except CanceledError:
-            self.stop()
-            raise
+        running = self._begin(client, goal, interrupted)
         on_start()
         if running.wait(limit, interrupted):
             if not running.succeeded and interrupted():
@@ -186,6 +178,24 @@ class Controllers:
             raise CanceledError
         raise ExecutionError(
             f'controller {client.name!r} did not finish within {limit:.1f} s and was canceled')
+
+    def _begin(self, client: SafeActionClient, goal: Any,
+               interrupted: Callable[[], bool]) -> RunningGoal:
+        try:
+            sent = request_goal(client, goal, timeout=ACCEPT_TIMEOUT, interrupted=interrupted)
+            if sent.wait(ACCEPT_TIMEOUT, interrupted):
+                return sent.accepted()
+        except ExecutionError as error:
+            raise RejectedError(error.what, got=error.got, hint=error.hint) from error
+        except CanceledError:
+            self.stop()
+            raise
+        self.stop()
+        sent.abandon()
+        self._unstopped = client.name, sent
+        if interrupted() and wait_for_ready(lambda: sent.ended, HOLD_TIMEOUT):
+            raise CanceledError
+        raise UnstoppedError(f'action server {client.name!r} did not answer')
 
 
 def _fjt_code(code: int) -> str:

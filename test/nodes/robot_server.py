@@ -40,7 +40,7 @@ class Robot(Node):
     `reject`, `abort` (code, text), `ignore` (accept and never move), `offset` (7,) rad (something
     pushes it aside), `late` s, `slow_grip` (a gripper that does not end), `stubborn` (rejects
     cancel requests), `mute` (answers no goal request while set) and `drops` (the gripper aborts)
-    make it misbehave.
+    make it misbehave. `asked` is set once a goal has come in.
     """
 
     def __init__(self, gripper_type: str = 'GripperCommand', config: str = 'panda') -> None:
@@ -55,7 +55,7 @@ class Robot(Node):
         self.abort: tuple[int, str] | None = None
         self.offset, self.late = np.zeros(len(self.config.joints)), 0.0
         self.slow_grip, self.stubborn = False, False
-        self.mute = threading.Event()
+        self.mute, self.asked = threading.Event(), threading.Event()
         self.canceled: list[str] = []  # names of the actions whose goals were canceled
         self._states = self.create_publisher(JointState, '/joint_states', 10)
         self._timer = self.create_timer(0.02, self._publish, callback_group=group)
@@ -74,6 +74,7 @@ class Robot(Node):
         self._timer.cancel()
 
     def _accept(self, _: Any) -> GoalResponse:
+        self.asked.set()
         while self.mute.is_set():
             time.sleep(0.005)
         return GoalResponse.REJECT if self.reject else GoalResponse.ACCEPT

@@ -482,7 +482,7 @@ def test_a_controller_that_does_not_stop_is_a_fault_until_it_has(
 
 
 def test_a_goal_request_without_an_answer_is_no_rejection(
-        bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        bench: Any, graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(controllers, 'ACCEPT_TIMEOUT', 0.5)
     b = bench(FixedPlanner(move(GOAL, LONG)))
     plan_id = b.plan().plan.plan_id
@@ -494,9 +494,42 @@ def test_a_goal_request_without_an_answer_is_no_rejection(
         assert 'the robot may move' in result.error_msg
         assert eventually(lambda: [e.data for e in b.events][:1] == ['stop'])
         assert 'the robot may move' in b.plan().error_msg
+        answer = graph.call(Trigger, 'execution/reset_fault')
+        assert not answer.success
+        assert 'panda_arm_controller/follow_joint_trajectory' in answer.message
     finally:
         b.robot.mute.clear()
     assert eventually(lambda: b.robot.canceled == ['arm'])  # it was accepted after all
+    assert eventually(lambda: graph.call(Trigger, 'execution/reset_fault').success)
+
+
+@pytest.mark.parametrize('answers', [True, False])
+def test_a_stop_before_the_controller_answers_waits_for_the_end(
+        bench: Any, graph: Graph, monkeypatch: pytest.MonkeyPatch, answers: bool) -> None:
+    if not answers:
+        monkeypatch.setattr(controllers, 'HOLD_TIMEOUT', 0.5)
+    b = bench(FixedPlanner(move(GOAL, LONG)))
+    plan_id = b.plan().plan.plan_id
+    b.robot.mute.set()
+    try:
+        running = b.start(plan_id)
+        assert eventually(b.robot.asked.is_set)
+        running.cancel()
+        assert eventually(lambda: [e.data for e in b.events][:1] == ['stop'])
+        if answers:
+            b.robot.mute.clear()
+        assert running.wait(30.0)
+        if answers:
+            assert running.result.error_code == Result.STOPPED
+            assert b.robot.canceled == ['arm']
+            assert not b.robot.moving
+        else:
+            assert running.result.error_code == Result.CONTROLLER_ABORTED
+            assert 'the robot may move' in running.result.error_msg
+            assert not graph.call(Trigger, 'execution/reset_fault').success
+    finally:
+        b.robot.mute.clear()
+    assert eventually(lambda: b.robot.canceled == ['arm'])
 
 
 def test_a_stop_tells_which_controller_does_not_hear_it(
