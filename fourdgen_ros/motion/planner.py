@@ -46,12 +46,16 @@ class PathSettings:
 
 @dataclass(frozen=True, eq=False)
 class _Leg:
-    """Smoothed poses (n, 4, 4) between two gripper events, with the frames and times they show."""
+    """Smoothed poses (n, 4, 4) between two gripper events, with the frames and times they show.
+
+    `later`: the trusted frames from its event on.
+    """
 
     poses: Array
     frames: Array
     times: Array
     event: GripperEvent | None
+    later: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +147,7 @@ class TrajectoryPlanner:
                 break
             if leg.event is not None:
                 segments.append(self._gripper_command(leg.event))
-                opening = self._opening_after(trajectory, leg.event)
+                opening = self._opening_after(trajectory.opening[leg.later], leg.event)
         share = covered / total if total > 0.0 else 1.0
         log.at_least('path fraction', share, limits.min_fraction,
                      hint='The arm cannot reach the rest of the path.')
@@ -164,8 +168,9 @@ class TrajectoryPlanner:
         poses, flips = path.resolve_flips(trajectory.poses[:frames], start)
         log.note('half turns of the gripper', str(flips))
         self._check_start_pose(log, poses[0], start)
-        kept = path.trusted_frames(trajectory.confidence[:frames], limits.min_confidence,
-                                   limits.max_gap)
+        trusted = path.trusted_frames(trajectory.confidence, limits.min_confidence,
+                                      limits.max_gap)
+        kept = trusted[trusted < frames]
         lowest = float(trajectory.confidence[kept[1:]].min()) if len(kept) > 1 else float(
             trajectory.confidence[1:frames].max())
         log.at_least('confidence', lowest, limits.min_confidence,
@@ -178,18 +183,17 @@ class TrajectoryPlanner:
         poses = np.concatenate([start[None], poses[kept[1:]]])
         safety.check_frames(log, poses, limits)
 
-        events = find_events(trajectory.opening, opening, self.robot.opening,
+        # Where the gripper was not seen nobody saw it open or close either.
+        events = find_events(trajectory.opening[trusted], opening, self.robot.opening,
                              change=settings.opening_change)
-        events = [e for e in events if e.frame <= kept[-1]]
         legs, first = [], 0
-        for event in [*events, None]:
-            last = (len(kept) - 1 if event is None
-                    else int(np.searchsorted(kept, event.frame, side='right')) - 1)
+        for event in [*(e for e in events if e.frame < len(kept)), None]:
+            last = len(kept) - 1 if event is None else event.frame
             chosen = kept[first:last + 1]
             part = np.concatenate([start[None], poses[first + 1:last + 1]])
             part = path.smooth(part, trajectory.times[chosen], trajectory.confidence[chosen],
                                noise=settings.pose_noise, acceleration=settings.acceleration)
-            legs.append(_Leg(part, chosen, trajectory.times[chosen], event))
+            legs.append(_Leg(part, chosen, trajectory.times[chosen], event, trusted[last:]))
             first, start = last, part[-1]
         return legs
 
@@ -286,9 +290,9 @@ class TrajectoryPlanner:
         closed, opened = self.robot.opening
         return GripperCommand(closed if event.close else opened, self.robot.effort)
 
-    def _opening_after(self, trajectory: GripperTrajectory, event: GripperEvent) -> float:
-        """Return the opening (m) for collision checks after an event: imagined, if it holds."""
+    def _opening_after(self, imagined: Array, event: GripperEvent) -> float:
+        """Return the opening (m) for collision checks after an event: `imagined`, if it holds."""
         closed, opened = self.robot.opening
         if not event.close:
             return opened
-        return float(np.clip(trajectory.opening[event.frame:].min(), closed, opened))
+        return float(np.clip(imagined.min(), closed, opened))

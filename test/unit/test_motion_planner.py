@@ -327,6 +327,20 @@ def test_doubtful_frames_are_bridged(planner, home):
     assert np.abs(plan.tcp_path[:, 2, 3] - home[2, 3]).max() < 0.005
 
 
+def test_frames_without_trust_do_not_move_the_gripper(planner, home):
+    poses, confidence = line(home, moved(home, y=0.1)), np.full(9, 0.9)
+    confidence[3:5] = 0.02
+    held = trajectory(poses, [.03, .03, .03, .08, .08, .03, .03, .03, .03], confidence)
+    plan = planner.plan(held, ROBOT.home, 0.03, now_ns=0)
+    assert [type(s) for s in plan.segments] == [JointTrajectory], 'what is held is not dropped'
+    opened = trajectory(poses, [0.03] * 3 + [0.08] * 6, confidence)
+    plan = planner.plan(opened, ROBOT.home, 0.03, now_ns=0)
+    there, opening, _ = plan.segments
+    assert opening.opening == 0.08
+    end = plan.tcp_path[len(there.positions)]
+    assert se3.distance(end, poses[5])[0] < 0.004, 'where it is first seen open'
+
+
 def test_jumps_of_the_track_are_refused(planner, home):
     poses = line(home, home)
     poses[5:] = moved(home, x=-0.1, y=0.3)
