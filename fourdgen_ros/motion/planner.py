@@ -165,12 +165,12 @@ class TrajectoryPlanner:
               frames: int) -> list[_Leg]:
         """Choose the frames to follow and cut them at gripper events; the first pose is `start`."""
         limits, settings = self.limits, self.settings
-        poses, flips = path.resolve_flips(trajectory.poses[:frames], start)
-        log.note('half turns of the gripper', str(flips))
-        self._check_start_pose(log, poses[0], start)
         trusted = path.trusted_frames(trajectory.confidence, limits.min_confidence,
                                       limits.max_gap)
         kept = trusted[trusted < frames]
+        poses, flips = path.resolve_flips(trajectory.poses[kept], start)
+        log.note('half turns of the gripper', str(flips))
+        self._check_start_pose(log, poses[0], start)
         lowest = float(trajectory.confidence[kept[1:]].min()) if len(kept) > 1 else float(
             trajectory.confidence[1:frames].max())
         log.at_least('confidence', lowest, limits.min_confidence,
@@ -180,7 +180,7 @@ class TrajectoryPlanner:
         dropped = sorted(set(range(frames)) - set(kept.tolist()))
         if dropped:
             log.note('frames left out', ', '.join(map(str, dropped)))
-        poses = np.concatenate([start[None], poses[kept[1:]]])
+        poses = np.concatenate([start[None], poses[1:]])
         safety.check_frames(log, poses, limits)
 
         # Where the gripper was not seen nobody saw it open or close either.

@@ -341,6 +341,15 @@ def test_frames_without_trust_do_not_move_the_gripper(planner, home):
     assert se3.distance(end, poses[5])[0] < 0.004, 'where it is first seen open'
 
 
+def test_frames_without_trust_do_not_turn_the_gripper(planner, home):
+    poses, confidence = line(home, moved(home, y=0.2)), np.full(9, 0.9)
+    confidence[3:5] = 0.02
+    for frame, angle in ((3, 80.0), (4, 160.0)):
+        poses[frame, :3, :3] = home[:3, :3] @ se3.exp_so3(np.deg2rad([0.0, 0.0, angle]))
+    plan = planner.plan(trajectory(poses, confidence=confidence), ROBOT.home, 0.08, now_ns=0)
+    assert plan.checks['half turns of the gripper'] == '0'
+
+
 def test_jumps_of_the_track_are_refused(planner, home):
     poses = line(home, home)
     poses[5:] = moved(home, x=-0.1, y=0.3)
