@@ -60,11 +60,13 @@ class _Leg:
 
 @dataclass(frozen=True, eq=False)
 class _Motion:
-    """One timed arm motion, its FK (n, 4, 4), and the share of the leg that it reaches."""
+    """One timed arm motion, its FK (n, 4, 4), and how far it gets: the share of the leg and the
+    last frame that it passes."""
 
     segment: JointTrajectory
     tcp: Array
     fraction: float
+    frame: int
 
 
 class TrajectoryPlanner:
@@ -133,16 +135,14 @@ class TrajectoryPlanner:
         segments: list[JointTrajectory | GripperCommand] = []
         tcp_paths = [start[None]]
         for leg, length in zip(legs, lengths, strict=True):
-            fraction = 1.0
+            fraction, last = 1.0, int(leg.frames[-1])
             if length >= self.settings.min_motion:
                 motion = self._arm_segment(log, leg, joints, opening)
-                fraction = motion.fraction
+                fraction, last = motion.fraction, motion.frame
                 segments.append(motion.segment)
                 tcp_paths.append(motion.tcp)
                 joints = motion.segment.positions[-1]
             covered += fraction * length
-            last = int(leg.frames[int(np.interp(fraction, np.linspace(0, 1, len(leg.frames)),
-                                                np.arange(len(leg.frames))))])
             if fraction < 1.0:
                 break
             if leg.event is not None:
@@ -244,20 +244,22 @@ class TrajectoryPlanner:
         timed = self._follower.follow(waypoints, joints, variant=variant,
                                       velocity_scaling=limits.velocity_scaling,
                                       acceleration_scaling=limits.acceleration_scaling)
-        reached = int(timed.fraction * (len(waypoints) - 1) + 1e-6)
+        end = timed.fraction * (len(waypoints) - 1)
+        reached = int(end + 1e-6)
         positions = self._retime(timed.positions, timed.dt,
-                                 timed.fraction * float(leg.times[-1] - leg.times[0]))
+                                 float(np.interp(end, knots, leg.times) - leg.times[0]))
         velocity, acceleration, _ = timing.derivatives(positions, dt)
         acceleration[[0, -1]] = 0.0
         times = dt * np.arange(len(positions), dtype=float)
         segment = JointTrajectory(robot.joints, times, positions, velocity, acceleration)
         tcp = self._kinematics.fk_path(positions)
-        followed = waypoints[knots[knots <= reached]]
+        passed = knots <= reached
+        followed = waypoints[knots[passed]]
         safety.check_motion(log, segment, joints, tcp, followed, robot, limits)
         safety.check_on_path(log, tcp, waypoints[:reached + 2], limits)
         safety.check_table(log, 'table clearance (motion)', tcp, opening, robot, limits)
         self._require_free(log, positions, opening, 'in motion')
-        return _Motion(segment, tcp, timed.fraction)
+        return _Motion(segment, tcp, timed.fraction, int(leg.frames[passed][-1]))
 
     def _retime(self, positions: Array, dt: float, imagined: float) -> Array:
         """Slow down to the imagined duration and the TCP speed limit, then limit the jerk."""

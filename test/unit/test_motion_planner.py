@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError, PlanningError
 from fourdgen_ros.core.types import GripperCommand, JointTrajectory
+from fourdgen_ros.motion.base import TimedPath
+from fourdgen_ros.motion.cartesian import CartesianFollower
 from fourdgen_ros.motion.embedded import EmbeddedPlanner
 from fourdgen_ros.motion.kinematics import RobotModel
-from fourdgen_ros.motion.planner import PathSettings
+from fourdgen_ros.motion.planner import PathSettings, TrajectoryPlanner
 from fourdgen_ros.motion.robot import RobotConfig, SceneBox, Workspace
 from fourdgen_ros.motion.safety import CheckError, SafetyLimits, check_start
 
@@ -404,6 +406,27 @@ def test_unreachable_paths_are_cut_or_refused(model, home):
     assert plan.frames < 9
     assert plan.tcp_path[-1, 0, 3] > home[0, 3] + 0.2
     refused('path fraction', far, line(home, moved(home, x=1.0)))
+
+
+class HalfWay(CartesianFollower):
+    """Gets over a bit more than the first half of every path."""
+
+    def follow(self, poses, joints, **kwargs):
+        end = int(0.51 * (len(poses) - 1))
+        timed = super().follow(poses[:end + 1], joints, **kwargs)
+        return TimedPath(timed.positions, timed.dt, timed.fraction * end / (len(poses) - 1))
+
+
+def test_a_path_that_is_cut_is_no_faster_than_imagined_and_names_its_last_frame(model, home):
+    slow = line(home, moved(home, y=0.02), frames=9)
+    poses = np.concatenate([slow, line(slow[-1], moved(home, y=0.14), frames=4)[1:]])
+    path = trajectory(poses)
+    planner = TrajectoryPlanner(ROBOT, settings=PathSettings(pose_noise=(1e-4, 1e-3)),
+                                follower=HalfWay(ROBOT), kinematics=model, bodies=model)
+    plan = planner.plan(path, ROBOT.home, 0.08, now_ns=0)
+    assert poses[8, 1, 3] < plan.tcp_path[-1, 1, 3] < poses[9, 1, 3]
+    assert plan.frames == 9, 'frame 8 is the last one that was passed'
+    assert plan.duration >= path.times[8]
 
 
 def test_nothing_is_grasped_after_a_cut(home):
