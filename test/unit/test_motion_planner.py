@@ -186,6 +186,16 @@ def test_a_grasp_is_not_skipped_though_the_robot_is_nearer_to_what_follows(plann
     assert plan.segments[1].opening == 0.0
 
 
+@pytest.mark.parametrize('passed', [0, 3])
+def test_a_path_that_returns_is_followed_out_and_back(planner, home, passed):
+    below = moved(home, z=-0.025 * passed)
+    poses = line(below, moved(below, z=0.1), below)
+    plan = planner.plan(trajectory(poses), ROBOT.home, 0.08, now_ns=0, skip_passed=True)
+    assert plan.frames == 9 - passed
+    assert plan.tcp_path[:, 2, 3].max() == pytest.approx(poses[4, 2, 3], abs=0.005)
+    assert se3.distance(plan.tcp_path[-1], below)[0] < 0.004
+
+
 def test_a_robot_that_is_not_on_the_path_is_not_taken_along(planner, home):
     poses = line(moved(home, z=0.05), moved(home, y=0.2, z=0.05))
     with pytest.raises(CheckError, match='start pose distance'):
