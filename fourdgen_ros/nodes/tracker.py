@@ -16,7 +16,7 @@ from sensor_msgs.msg import JointState
 from fourdgen_ros.action import TrackGripper
 from fourdgen_ros.core.errors import InputError, TrackingError
 from fourdgen_ros.core.health import Latencies, tracker_status
-from fourdgen_ros.core.transforms import TransformError
+from fourdgen_ros.core.transforms import SET_BACK, TransformError
 from fourdgen_ros.core.types import Future
 from fourdgen_ros.motion.robot import RobotConfig
 from fourdgen_ros.msg import GeneratedFuture, GripperTrajectory
@@ -116,8 +116,10 @@ class TrackerNode(ManagedNode):
             opening = self._robot.opening_at(np.array([state[name][0] for name in fingers]))
             stamp = conversions.stamp_to_ns(message.header.stamp)
             with self._lock:
+                if self._openings and stamp < self._openings[-1][0] - SET_BACK:
+                    self._openings.clear()
                 self._openings.append((stamp, opening))
-                while abs(stamp - self._openings[0][0]) > self._history:
+                while stamp - self._openings[0][0] > self._history:
                     self._openings.popleft()
 
     def _forget_openings(self) -> None:
