@@ -23,6 +23,7 @@ from fourdgen_ros.msg import GeneratedFuture, GripperTrajectory
 from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.actions import POLL, ActionError, Goal, Worker, serve_action
 from fourdgen_ros.nodes.base import run_node
+from fourdgen_ros.nodes.joints import heard
 from fourdgen_ros.nodes.lifecycle import ManagedNode
 from fourdgen_ros.nodes.qos import LATCHED, SENSOR, qos_events
 from fourdgen_ros.nodes.tf import Transforms, on_jump_back
@@ -109,7 +110,7 @@ class TrackerNode(ManagedNode):
                 self._futures.popitem(last=False)
 
     def _on_joints(self, message: JointState) -> None:
-        state = conversions.joint_state_to_dict(message)
+        state = heard(self, message)
         # Arm and gripper may publish their joints in separate messages.
         fingers = self._robot.finger_joints
         if all(name in state for name in fingers):
