@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import fourdgen_ros
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.paths import share_directory
-from fourdgen_ros.motion.kinematics import RobotModel
+from fourdgen_ros.motion.kinematics import RobotModel, mimics
 from fourdgen_ros.motion.robot import (
     ControllerNames,
     FingerTip,
@@ -101,6 +101,26 @@ def test_finger_opening_counts(robot):
     model = RobotModel(replace(robot, scene=(beside,)))
     assert model.collision(robot.home, 0.0) is None
     assert model.collision(robot.home, 0.08)[1] == 'wall'
+
+
+@pytest.mark.parametrize('side', [1.0, -1.0])
+def test_a_finger_that_mimics_another_opens_too(robot, side):
+    one = replace(robot, finger_joints=('panda_finger_joint1',))
+    tcp = RobotModel(one).fk(one.home)
+    beside = SceneBox('peg', (0.02, 0.02, 0.02), tuple(tcp[:3, 3] + [0.0, 0.055 * side, 0.0]))
+    model = RobotModel(replace(one, scene=(beside,)))
+    assert model.collision(one.home, 0.0) is None
+    assert model.collision(one.home, 0.08)[1] == 'peg'
+
+
+def test_what_mimics_a_finger():
+    urdf = """<?xml version="1.0" encoding="utf-8"?>
+    <robot name="r"><joint name="driver"/><joint name="other"/>
+    <joint name="inner"><mimic joint="driver" multiplier="-1" offset="0.2"/></joint>
+    <joint name="outer"><mimic joint="driver"/></joint>
+    <joint name="elbow"><mimic joint="other"/></joint></robot>"""
+    assert mimics(urdf, ['driver']) == [('inner', -1.0, 0.2), ('outer', 1.0, 0.0)]
+    assert mimics(urdf, ['driver', 'outer']) == [('inner', -1.0, 0.2)]
 
 
 ROBOTS = sorted(p.stem for p in (share_directory() / 'config' / 'robots').glob('*.yaml'))
