@@ -160,6 +160,33 @@ def test_nonsense_grippers_are_refused(robot):
         ControllerNames(arm_action='a', gripper_action='g', gripper_action_type='Grip')
 
 
+@pytest.mark.parametrize(('keys', 'value', 'named'), [
+    (('scene', 0, 'size'), [0.9, 0.0, 0.05], "size of scene box 'table'"),
+    (('scene', 0, 'size'), [0.9, 1.3, -0.05], "size of scene box 'table'"),
+    (('scene', 0, 'size'), [0.9, 1.3, float('inf')], "size of scene box 'table'"),
+    (('scene', 0, 'position'), [0.0, float('nan'), 0.0], "position of scene box 'table'"),
+    (('scene', 0, 'touches'), 'panda_link0', '`touches`'),
+    (('gripper', 'opening'), [0, 80], 'gripper opening'),
+    (('gripper', 'joints'), 'panda_finger_joint1', r'`gripper\.joints`'),
+    (('gripper', 'joints'), [], 'gripper joints'),
+    (('gripper', 'joints'), ['panda_finger_joint1'] * 2, 'gripper joints'),
+    (('gripper', 'positions'), [0.0, float('inf')], 'finger positions'),
+    (('gripper', 'tip', 'reach'), -0.01, 'gripper tip reach'),
+    (('gripper', 'tip', 'thickness'), float('nan'), 'gripper tip thickness'),
+    (('joints', 1), 'panda_joint1', 'joints and gripper joints'),
+])
+def test_values_that_would_disable_a_check_are_refused(tmp_path, keys, value, named):
+    data = yaml.safe_load((share_directory() / 'config' / 'robots' / 'panda.yaml').read_text())
+    part = data
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    file = tmp_path / 'robot.yaml'
+    file.write_text(yaml.safe_dump(data))
+    with pytest.raises(InputError, match=named):
+        RobotConfig.from_yaml(file)
+
+
 def test_yaml_without_a_key_is_refused(tmp_path):
     data = yaml.safe_load((share_directory() / 'config' / 'robots' / 'panda.yaml').read_text())
     del data['limits']['jerk']
