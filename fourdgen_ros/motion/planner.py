@@ -127,7 +127,9 @@ class TrajectoryPlanner:
         safety.check_inputs(log, trajectory, joints, opening, robot, limits, now_ns)
         joints = np.clip(joints, robot.lower, robot.upper)
         start = self._kinematics.fk(joints)
-        self._require_free(log, joints[None], opening, 'now')
+        self._require_free(log, joints[None], opening, 'now',
+                           'Jog the arm clear, move the object, or correct `scene` in the robot '
+                           'file.')
 
         legs = self._legs(log, trajectory, start, opening, frames)
         lengths = [float(path.path_steps(leg.poses).sum()) for leg in legs]
@@ -147,7 +149,13 @@ class TrajectoryPlanner:
                 break
             if leg.event is not None:
                 segments.append(self._gripper_command(leg.event))
+                before = opening
                 opening = self._opening_after(trajectory.opening[leg.later], leg.event)
+                if not leg.event.close:
+                    safety.check_opening(log, self._kinematics.fk(joints), before, opening, robot,
+                                         limits)
+                    self._require_free(log, joints[None], opening, 'opening',
+                                       safety.OPENING_HINT)
         share = covered / total if total > 0.0 else 1.0
         log.at_least('path fraction', share, limits.min_fraction,
                      hint='The arm cannot reach the rest of the path.')
@@ -258,7 +266,8 @@ class TrajectoryPlanner:
         safety.check_motion(log, segment, joints, tcp, followed, robot, limits)
         safety.check_on_path(log, tcp, waypoints[:reached + 2], limits)
         safety.check_table(log, 'table clearance (motion)', tcp, opening, robot, limits)
-        self._require_free(log, positions, opening, 'in motion')
+        self._require_free(log, positions, opening, 'in motion',
+                           'Move the object, or correct `scene` in the robot file.')
         return _Motion(segment, tcp, timed.fraction, int(leg.frames[passed][-1]))
 
     def _retime(self, positions: Array, dt: float, imagined: float) -> Array:
@@ -278,13 +287,14 @@ class TrajectoryPlanner:
             positions = timing.stretch(positions, settings.dt, factor, settings.dt)
         return positions
 
-    def _require_free(self, log: CheckLog, path_: Array, opening: float, when: str) -> None:
+    def _require_free(self, log: CheckLog, path_: Array, opening: float, when: str,
+                      hint: str) -> None:
         contact = self._bodies.first_contact(path_, opening)
         if contact is not None:
             raise CheckError(
                 f'collision ({when})', expected='no contact',
                 got=f'{contact.a} touches {contact.b} at point {contact.index} of {len(path_)}',
-                hint='Move the object, or correct `scene` in the robot file.')
+                hint=hint)
         log.note(f'collision ({when})', 'none')
 
     def _gripper_command(self, event: GripperEvent) -> GripperCommand:

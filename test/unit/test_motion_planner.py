@@ -46,9 +46,9 @@ def arm_segments(plan):
     return [s for s in plan.segments if isinstance(s, JointTrajectory)]
 
 
-def refused(check, planner, poses, *, joints=ROBOT.home, opening=0.08, now_ns=0, **kwargs):
+def refused(check, planner, poses, *, joints=ROBOT.home, measured=0.08, now_ns=0, **kwargs):
     with pytest.raises(CheckError) as error:
-        planner.plan(trajectory(poses, **kwargs), joints, opening, now_ns=now_ns)
+        planner.plan(trajectory(poses, **kwargs), joints, measured, now_ns=now_ns)
     assert error.value.check == check, str(error.value)
     assert error.value.expected
     assert error.value.got
@@ -304,7 +304,7 @@ def test_other_bad_states_are_refused(planner, home):
     beyond[3] = 0.0
     refused('joint state within limits', planner, poses, joints=beyond)
     for opening in (np.nan, -0.02, 0.1):
-        refused('gripper opening outside its range', planner, poses, opening=opening)
+        refused('gripper opening outside its range', planner, poses, measured=opening)
 
 
 def test_a_start_elsewhere_names_both_places(planner, home):
@@ -381,6 +381,25 @@ def test_paths_into_the_table_are_lifted_or_refused(planner, home, model):
     refused('table clearance (lift)', planner, down_to(-0.02))
     strict = EmbeddedPlanner(ROBOT, SafetyLimits(z_clearance=0.0))
     refused('table clearance (lift)', strict, down_to(0.0))
+
+
+def test_the_gripper_is_not_opened_into_the_table(planner, home):
+    def down(tilt, height):
+        pose = moved(home, z=height - home[2, 3])
+        pose[:3, :3] = pose[:3, :3] @ se3.exp_so3(np.deg2rad([tilt, 0.0, 0.0]))
+        return {'poses': line(home, pose), 'opening': [0.004] * 8 + [0.08]}
+
+    planner.plan(trajectory(**down(0.0, 0.01)), ROBOT.home, 0.004, now_ns=0)
+    error = refused('table clearance (opening)', planner, **down(35.0, 0.03), measured=0.004)
+    assert 'open higher up' in error.hint
+
+
+def test_the_gripper_is_not_opened_into_an_obstacle(home):
+    peg = SceneBox('peg', (0.02, 0.02, 0.06), tuple(home[:3, 3] + [0.0, 0.05, -0.02]))
+    planner = EmbeddedPlanner(replace(ROBOT, scene=(*ROBOT.scene, peg)))
+    error = refused('collision (opening)', planner, line(home, home),
+                    opening=[0.004] * 7 + [0.08] * 2, measured=0.004)
+    assert 'peg' in error.got
 
 
 def test_workspace_holds_for_waypoints(planner, home):
