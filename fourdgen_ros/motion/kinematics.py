@@ -99,9 +99,20 @@ class RobotModel(ForwardKinematics):
         for name, multiplier, offset in mimics(text, robot.finger_joints):
             index = self._model.idx_vs[self._model.getJointId(name)]
             self._mimics[:, index] = multiplier, offset
-        self._geometry = pin.buildGeomFromUrdf(self._model, str(urdf), pin.GeometryType.COLLISION)
+        try:
+            self._geometry = pin.buildGeomFromUrdf(self._model, str(urdf),
+                                                   pin.GeometryType.COLLISION)
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f'collision geometry of robot {robot.name!r}',
+                             expected='meshes that are there', got=str(error),
+                             hint=f'Correct their paths in {urdf}.') from error
         self._geometry.addAllCollisionPairs()
-        pin.removeCollisionPairs(self._model, self._geometry, str(srdf))
+        try:
+            pin.removeCollisionPairs(self._model, self._geometry, str(srdf))
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f'srdf of robot {robot.name!r}', expected='an SRDF',
+                             got=f'{srdf}: {error}',
+                             hint='The MoveIt configuration of the robot has one.') from error
         self._names = [self._model.frames[g.parentFrame].name
                        for g in self._geometry.geometryObjects]
         self._add_scene(coal)

@@ -181,13 +181,23 @@ class RobotConfig:
         return self.opening[0] + share * (self.opening[1] - self.opening[0])
 
     def model_files(self) -> tuple[Path, Path]:
-        """URDF and SRDF. Raises InputError when this robot has none of its own."""
+        """URDF and SRDF. Raises InputError when this robot has none of its own, or names files
+        that are not there."""
         if self.urdf is None or self.srdf is None:
             raise InputError(f'URDF and SRDF of robot {self.name!r}',
                              expected='`urdf` and `srdf` in the robot file', got='none',
                              hint='The embedded planner needs them. Give paths, or set the '
                                   'parameter planner to move_group.')
-        return self.urdf, self.srdf
+        return self.existing('urdf'), self.existing('srdf')
+
+    def existing(self, key: str) -> Path:
+        """The file that `urdf` or `srdf` names. Raises InputError when there is none."""
+        path: Path = getattr(self, key)
+        if not path.is_file():
+            raise InputError(f'{key} of robot {self.name!r}', expected='a file', got=str(path),
+                             hint='Correct it in the robot file; a path that does not begin with / '
+                                  'is below fourdgen_ros/assets.')
+        return path
 
     @classmethod
     def from_yaml(cls, path: Path | str) -> RobotConfig:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import fourdgen_ros
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.paths import share_directory
+from fourdgen_ros.motion.cartesian import CartesianFollower
 from fourdgen_ros.motion.kinematics import RobotModel, mimics
 from fourdgen_ros.motion.robot import (
     ControllerNames,
@@ -26,6 +27,7 @@ from fourdgen_ros.motion.robot import (
 )
 
 PACKAGE = Path(fourdgen_ros.__file__).parent
+PANDA_URDF = PACKAGE / 'assets' / 'panda_urdf' / 'panda.urdf'
 MJCF = PACKAGE / 'assets' / 'franka_panda' / 'panda.xml'
 
 
@@ -111,6 +113,45 @@ def test_a_finger_that_mimics_another_opens_too(robot, side):
     model = RobotModel(replace(one, scene=(beside,)))
     assert model.collision(one.home, 0.0) is None
     assert model.collision(one.home, 0.08)[1] == 'peg'
+
+
+@pytest.mark.parametrize(('files', 'message'), [
+    ({'urdf': None}, "urdf of robot 'panda'.*a file"),
+    ({'srdf': None}, "srdf of robot 'panda'.*a file"),
+    ({'srdf': ''}, "srdf of robot 'panda'.*an SRDF"),
+    ({'urdf': PANDA_URDF.read_text().replace(
+        '<box size="0.021 0.0264 0.0538"/>', '<mesh filename="package://nowhere/finger.stl"/>')},
+     "collision geometry of robot 'panda'.*nowhere"),
+])
+def test_descriptions_that_are_none_are_refused(robot, tmp_path, files, message):
+    for key, text in files.items():
+        file = tmp_path / f'robot.{key}'
+        if text is not None:
+            file.write_text(text)
+        robot = replace(robot, **{key: file})
+    with pytest.raises(InputError, match=message):
+        RobotModel(robot)
+
+
+@pytest.mark.parametrize('group', ['absent', 'hand'])
+def test_a_group_that_is_not_the_arm_is_refused(robot, group):
+    with pytest.raises(InputError, match=f"group '{group}' of robot 'panda'.*Set `group`"):
+        CartesianFollower(replace(robot, group=group))
+
+
+def test_a_joint_outside_the_arm_may_be_continuous(robot, tmp_path):
+    file = tmp_path / 'robot.urdf'
+    file.write_text(PANDA_URDF.read_text().replace('</robot>', """
+        <link name="wheel"/><joint name="wheel_joint" type="continuous"><axis xyz="0 0 1"/>
+        <parent link="panda_link0"/><child link="wheel"/></joint></robot>"""))
+    model, follower = (kind(replace(robot, urdf=file)) for kind in (RobotModel, CartesianFollower))
+    start = model.fk(robot.home)
+    end = start.copy()
+    end[:3, 3] += [0.0, 0.02, 0.0]
+    timed = follower.follow(np.stack([start, end]), robot.home, variant=0, velocity_scaling=1.0,
+                            acceleration_scaling=1.0)
+    assert timed.fraction == 1.0
+    assert np.abs(model.fk(timed.positions[-1]) - end).max() < 0.003
 
 
 def test_what_mimics_a_finger():
