@@ -15,6 +15,10 @@ from fourdgen_ros.core.errors import InputError
 Array = NDArray[np.float64]
 
 
+# A clock that goes back by more was set back; messages overtake each other by less. ns.
+SET_BACK = 1_000_000_000
+
+
 class TransformError(InputError):
     """A frame is unknown, unconnected or not known at the wanted time."""
 
@@ -56,8 +60,9 @@ class _Edge:
 class TransformTree:
     """Thread-safe buffer of the last `cache_s` seconds of every moving frame.
 
-    A frame has one parent; setting it with another parent moves it. A stamp that lies more than
-    `cache_s` before the newest of its frame means that the clock went back: that history restarts.
+    A frame has one parent; setting it with another parent moves it. A stamp that lies more than 1 s
+    (or `cache_s`) before the newest of its frame means that the clock went back: that history
+    restarts.
     Who sees the clock itself go back calls `forget_moving`.
     """
 
@@ -82,7 +87,7 @@ class TransformTree:
         with self._lock:
             edge = self._edges.get(child)
             went_back = (edge is not None and bool(edge.stamps)
-                         and stamp_ns < edge.stamps[-1] - self._cache)
+                         and stamp_ns < edge.stamps[-1] - min(SET_BACK, self._cache))
             if (edge is None or static or edge.static or edge.parent != parent or went_back):
                 edge = self._edges[child] = _Edge(parent, static)
             newest = max(stamp_ns, edge.stamps[-1]) if edge.stamps else stamp_ns
@@ -99,10 +104,10 @@ class TransformTree:
         """T_target_source (4, 4) at `stamp_ns`; None takes the newest time that all links know.
 
         With `max_age_s`, the newest transform of every moving link must be at most that much older
-        than `now_ns`; with `max_gap_s`, those before and after the wanted time must be at most that
-        far apart: nobody knows where a link was while its publisher was silent. Raises
-        TransformError; extrapolation is an error, before and after. Raises InputError for
-        `max_age_s` without `now_ns`.
+        than `now_ns`, and at most 1 s ahead of it; with `max_gap_s`, those before and after the
+        wanted time must be at most that far apart: nobody knows where a link was while its
+        publisher was silent. Raises TransformError; extrapolation is an error, before and after.
+        Raises InputError for `max_age_s` without `now_ns`.
         """
         if max_age_s is not None and now_ns is None:
             raise InputError('now_ns', expected='the time that max_age_s counts from', got='None')
@@ -171,6 +176,11 @@ class TransformTree:
         for frame in moving:
             edge = self._edges[frame]
             age = (now_ns - edge.stamps[-1]) * 1e-9
+            if age < -SET_BACK * 1e-9:
+                raise TransformError(f'TF {edge.parent} -> {frame} is ahead of the clock',
+                                     expected=f'at most {SET_BACK * 1e-9:g} s',
+                                     got=f'{-age:.2f} s',
+                                     hint='Do both machines use the same clock?')
             if age > max_age_s:
                 raise TransformError(f'TF {edge.parent} -> {frame} is stale',
                                      expected=f'at most {max_age_s:g} s old', got=f'{age:.2f} s',

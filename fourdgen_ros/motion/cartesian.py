@@ -17,7 +17,12 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from fourdgen_ros.core.errors import MissingDependencyError, PlanningError, how_to_install
+from fourdgen_ros.core.errors import (
+    InputError,
+    MissingDependencyError,
+    PlanningError,
+    how_to_install,
+)
 from fourdgen_ros.motion.base import TimedPath
 from fourdgen_ros.motion.robot import RobotConfig
 
@@ -67,6 +72,7 @@ class CartesianFollower:
         urdf, srdf = robot.model_files()
         self._scene = core.Scene(robot.name, core.loadUrdfSceneDescription(str(urdf)))
         self._scene.importSrdf(srdf.read_text())
+        self._check_group()
         self._import_limits()
         # roboplan wants the whole configuration, fingers included; their value has no influence.
         self._names = self._scene.getJointNames()
@@ -108,8 +114,8 @@ class CartesianFollower:
     def _attempt(self, poses: Array, joints: Array,
                  options: dict) -> Array | tuple[float | None, str]:
         """Joint positions (n, J); or the fraction reached, if that is what failed, and why."""
-        full = np.zeros(len(self._names))
-        full[[self._names.index(name) for name in self._robot.joints]] = joints
+        full = self._scene.getCurrentJointPositions()
+        full[self._scene.getJointPositionIndices(self._robot.joints)] = joints
         self._scene.setJointPositions(full)
         planner = self._cartesian.CartesianPathPlanner(
             self._scene, self._cartesian.CartesianPlannerOptions(**options))
@@ -122,6 +128,19 @@ class CartesianFollower:
             found = _FRACTION.search(str(error))
             return (float(found.group(1)) if found else None), str(error)
         return np.array(result.positions)
+
+    def _check_group(self) -> None:
+        robot = self._robot
+        try:
+            joints = tuple(self._scene.getJointGroupInfo(robot.group).joint_names)
+        except RuntimeError:
+            joints = ()
+        if joints != robot.joints:
+            raise InputError(f'group {robot.group!r} of robot {robot.name!r}',
+                             expected=f'{list(robot.joints)}, as `joints` has them',
+                             got=str(list(joints)) if joints else 'no group of that name',
+                             hint='Set `group` in the robot file to the group of the arm in the '
+                                  'SRDF.')
 
     def _import_limits(self) -> None:
         robot = self._robot

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import ModuleType
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +84,8 @@ class RobotModel(ForwardKinematics):
 
     def __init__(self, robot: RobotConfig) -> None:
         urdf, srdf = robot.model_files()
-        super().__init__(robot, urdf.read_text())
+        text = urdf.read_text()
+        super().__init__(robot, text)
         try:
             import coal
         except ImportError as error:
@@ -91,9 +94,25 @@ class RobotModel(ForwardKinematics):
                 hint=how_to_install('motion')) from error
         pin = self._pin
         self._fingers = [self._position_index(name) for name in robot.finger_joints]
-        self._geometry = pin.buildGeomFromUrdf(self._model, str(urdf), pin.GeometryType.COLLISION)
+        # Multiplier and offset, per degree of freedom, of what moves along with the fingers.
+        self._mimics = np.zeros((2, self._model.nv))
+        for name, multiplier, offset in mimics(text, robot.finger_joints):
+            index = self._model.idx_vs[self._model.getJointId(name)]
+            self._mimics[:, index] = multiplier, offset
+        try:
+            self._geometry = pin.buildGeomFromUrdf(self._model, str(urdf),
+                                                   pin.GeometryType.COLLISION)
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f'collision geometry of robot {robot.name!r}',
+                             expected='meshes that are there', got=str(error),
+                             hint=f'Correct their paths in {urdf}.') from error
         self._geometry.addAllCollisionPairs()
-        pin.removeCollisionPairs(self._model, self._geometry, str(srdf))
+        try:
+            pin.removeCollisionPairs(self._model, self._geometry, str(srdf))
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f'srdf of robot {robot.name!r}', expected='an SRDF',
+                             got=f'{srdf}: {error}',
+                             hint='The MoveIt configuration of the robot has one.') from error
         self._names = [self._model.frames[g.parentFrame].name
                        for g in self._geometry.geometryObjects]
         self._add_scene(coal)
@@ -121,9 +140,13 @@ class RobotModel(ForwardKinematics):
         return None
 
     def _full(self, joints: Array, opening: float) -> Array:
-        q = self._pin.neutral(self._model)
+        position = self.robot.finger_position(opening)
+        multipliers, offsets = self._mimics
+        # The joints of some linkages are continuous: cosine and sine, not one number.
+        q = self._pin.integrate(self._model, self._pin.neutral(self._model),
+                                multipliers * position + offsets)
         q[self._arm] = joints
-        q[self._fingers] = self.robot.finger_position(opening)
+        q[self._fingers] = position
         return q
 
     def _add_scene(self, coal: ModuleType) -> None:
@@ -136,3 +159,17 @@ class RobotModel(ForwardKinematics):
             for link in links:
                 if self._names[link] not in box.touches:
                     self._geometry.addCollisionPair(pin.CollisionPair(link, index))
+
+
+def mimics(urdf: str, fingers: Sequence[str]) -> list[tuple[str, float, float]]:
+    """Joints of a description that follow one of `fingers`: name, multiplier and offset.
+
+    One that is among the fingers itself follows nothing.
+    """
+    found = []
+    for joint in ElementTree.fromstring(urdf).iter('joint'):
+        name, mimic = joint.get('name', ''), joint.find('mimic')
+        if mimic is not None and mimic.get('joint') in fingers and name not in fingers:
+            found.append((name, float(mimic.get('multiplier', 1.0)),
+                          float(mimic.get('offset', 0.0))))
+    return found

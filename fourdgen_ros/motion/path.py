@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 
 # What counts as 1 m of path when the tool only turns: 0.2 m per rad, about the arm of the hand.
 METRES_PER_RADIAN = 0.2
+# A path leads away from the robot when it is farther off by this than it was: tracks are noisy.
+LEADS_AWAY = 0.01  # m
 
 
 def resolve_flips(poses: Array, reference: Array) -> tuple[Array, int]:
@@ -102,14 +104,17 @@ def without_passed(trajectory: GripperTrajectory, pose: Array,
                    opening_change: float) -> GripperTrajectory:
     """The trajectory from its frame nearest to `pose` (4, 4), where the robot is now, on.
 
-    Only frames before the gripper's opening changes by half of `opening_change` (m) can have been
-    passed: a grasp that is still to come is never skipped. Times start at 0 again. Raises
-    PlanningError when nothing lies ahead.
+    A path that leads away from the robot and comes back is still ahead. Only frames before the
+    gripper's opening changes by half of `opening_change` (m) can have been passed: a grasp that is
+    still to come is never skipped. Times start at 0 again. Raises PlanningError when nothing lies
+    ahead.
     """
     same = np.abs(trajectory.opening - trajectory.opening[0]) < opening_change / 2.0
     passed = len(same) if same.all() else int(same.argmin())
     pairs = [se3.distance(pose, p) for p in trajectory.poses[:passed]]
-    first = int(np.argmin([move + METRES_PER_RADIAN * turn for move, turn in pairs]))
+    away = np.array([move + METRES_PER_RADIAN * turn for move, turn in pairs])
+    leaves = np.flatnonzero(away > np.minimum.accumulate(away) + LEADS_AWAY)
+    first = int(away[:leaves[0] if len(leaves) else None].argmin())
     if first == len(trajectory.poses) - 1:
         raise PlanningError('trajectory', expected='frames that the robot has not passed yet',
                             got='none', hint='Observe and generate again.')

@@ -46,21 +46,27 @@ class PathSettings:
 
 @dataclass(frozen=True, eq=False)
 class _Leg:
-    """Smoothed poses (n, 4, 4) between two gripper events, with the frames and times they show."""
+    """Smoothed poses (n, 4, 4) between two gripper events, with the frames and times they show.
+
+    `later`: the trusted frames from its event on.
+    """
 
     poses: Array
     frames: Array
     times: Array
     event: GripperEvent | None
+    later: Array
 
 
 @dataclass(frozen=True, eq=False)
 class _Motion:
-    """One timed arm motion, its FK (n, 4, 4), and the share of the leg that it reaches."""
+    """One timed arm motion, its FK (n, 4, 4), and how far it gets: the share of the leg and the
+    last frame that it passes."""
 
     segment: JointTrajectory
     tcp: Array
     fraction: float
+    frame: int
 
 
 class TrajectoryPlanner:
@@ -121,7 +127,9 @@ class TrajectoryPlanner:
         safety.check_inputs(log, trajectory, joints, opening, robot, limits, now_ns)
         joints = np.clip(joints, robot.lower, robot.upper)
         start = self._kinematics.fk(joints)
-        self._require_free(log, joints[None], opening, 'now')
+        self._require_free(log, joints[None], opening, 'now',
+                           'Jog the arm clear, move the object, or correct `scene` in the robot '
+                           'file.')
 
         legs = self._legs(log, trajectory, start, opening, frames)
         lengths = [float(path.path_steps(leg.poses).sum()) for leg in legs]
@@ -129,21 +137,25 @@ class TrajectoryPlanner:
         segments: list[JointTrajectory | GripperCommand] = []
         tcp_paths = [start[None]]
         for leg, length in zip(legs, lengths, strict=True):
-            fraction = 1.0
+            fraction, last = 1.0, int(leg.frames[-1])
             if length >= self.settings.min_motion:
                 motion = self._arm_segment(log, leg, joints, opening)
-                fraction = motion.fraction
+                fraction, last = motion.fraction, motion.frame
                 segments.append(motion.segment)
                 tcp_paths.append(motion.tcp)
                 joints = motion.segment.positions[-1]
             covered += fraction * length
-            last = int(leg.frames[int(np.interp(fraction, np.linspace(0, 1, len(leg.frames)),
-                                                np.arange(len(leg.frames))))])
             if fraction < 1.0:
                 break
             if leg.event is not None:
                 segments.append(self._gripper_command(leg.event))
-                opening = self._opening_after(trajectory, leg.event)
+                before = opening
+                opening = self._opening_after(trajectory.opening[leg.later], leg.event)
+                if not leg.event.close:
+                    safety.check_opening(log, self._kinematics.fk(joints), before, opening, robot,
+                                         limits)
+                    self._require_free(log, joints[None], opening, 'opening',
+                                       safety.OPENING_HINT)
         share = covered / total if total > 0.0 else 1.0
         log.at_least('path fraction', share, limits.min_fraction,
                      hint='The arm cannot reach the rest of the path.')
@@ -161,11 +173,12 @@ class TrajectoryPlanner:
               frames: int) -> list[_Leg]:
         """Choose the frames to follow and cut them at gripper events; the first pose is `start`."""
         limits, settings = self.limits, self.settings
-        poses, flips = path.resolve_flips(trajectory.poses[:frames], start)
+        trusted = path.trusted_frames(trajectory.confidence, limits.min_confidence,
+                                      limits.max_gap)
+        kept = trusted[trusted < frames]
+        poses, flips = path.resolve_flips(trajectory.poses[kept], start)
         log.note('half turns of the gripper', str(flips))
         self._check_start_pose(log, poses[0], start)
-        kept = path.trusted_frames(trajectory.confidence[:frames], limits.min_confidence,
-                                   limits.max_gap)
         lowest = float(trajectory.confidence[kept[1:]].min()) if len(kept) > 1 else float(
             trajectory.confidence[1:frames].max())
         log.at_least('confidence', lowest, limits.min_confidence,
@@ -175,21 +188,20 @@ class TrajectoryPlanner:
         dropped = sorted(set(range(frames)) - set(kept.tolist()))
         if dropped:
             log.note('frames left out', ', '.join(map(str, dropped)))
-        poses = np.concatenate([start[None], poses[kept[1:]]])
+        poses = np.concatenate([start[None], poses[1:]])
         safety.check_frames(log, poses, limits)
 
-        events = find_events(trajectory.opening, opening, self.robot.opening,
+        # Where the gripper was not seen nobody saw it open or close either.
+        events = find_events(trajectory.opening[trusted], opening, self.robot.opening,
                              change=settings.opening_change)
-        events = [e for e in events if e.frame <= kept[-1]]
         legs, first = [], 0
-        for event in [*events, None]:
-            last = (len(kept) - 1 if event is None
-                    else int(np.searchsorted(kept, event.frame, side='right')) - 1)
+        for event in [*(e for e in events if e.frame < len(kept)), None]:
+            last = len(kept) - 1 if event is None else event.frame
             chosen = kept[first:last + 1]
             part = np.concatenate([start[None], poses[first + 1:last + 1]])
             part = path.smooth(part, trajectory.times[chosen], trajectory.confidence[chosen],
                                noise=settings.pose_noise, acceleration=settings.acceleration)
-            legs.append(_Leg(part, chosen, trajectory.times[chosen], event))
+            legs.append(_Leg(part, chosen, trajectory.times[chosen], event, trusted[last:]))
             first, start = last, part[-1]
         return legs
 
@@ -240,20 +252,23 @@ class TrajectoryPlanner:
         timed = self._follower.follow(waypoints, joints, variant=variant,
                                       velocity_scaling=limits.velocity_scaling,
                                       acceleration_scaling=limits.acceleration_scaling)
-        reached = int(timed.fraction * (len(waypoints) - 1) + 1e-6)
+        end = timed.fraction * (len(waypoints) - 1)
+        reached = int(end + 1e-6)
         positions = self._retime(timed.positions, timed.dt,
-                                 timed.fraction * float(leg.times[-1] - leg.times[0]))
+                                 float(np.interp(end, knots, leg.times) - leg.times[0]))
         velocity, acceleration, _ = timing.derivatives(positions, dt)
         acceleration[[0, -1]] = 0.0
         times = dt * np.arange(len(positions), dtype=float)
         segment = JointTrajectory(robot.joints, times, positions, velocity, acceleration)
         tcp = self._kinematics.fk_path(positions)
-        followed = waypoints[knots[knots <= reached]]
+        passed = knots <= reached
+        followed = waypoints[knots[passed]]
         safety.check_motion(log, segment, joints, tcp, followed, robot, limits)
         safety.check_on_path(log, tcp, waypoints[:reached + 2], limits)
         safety.check_table(log, 'table clearance (motion)', tcp, opening, robot, limits)
-        self._require_free(log, positions, opening, 'in motion')
-        return _Motion(segment, tcp, timed.fraction)
+        self._require_free(log, positions, opening, 'in motion',
+                           'Move the object, or correct `scene` in the robot file.')
+        return _Motion(segment, tcp, timed.fraction, int(leg.frames[passed][-1]))
 
     def _retime(self, positions: Array, dt: float, imagined: float) -> Array:
         """Slow down to the imagined duration and the TCP speed limit, then limit the jerk."""
@@ -272,13 +287,14 @@ class TrajectoryPlanner:
             positions = timing.stretch(positions, settings.dt, factor, settings.dt)
         return positions
 
-    def _require_free(self, log: CheckLog, path_: Array, opening: float, when: str) -> None:
+    def _require_free(self, log: CheckLog, path_: Array, opening: float, when: str,
+                      hint: str) -> None:
         contact = self._bodies.first_contact(path_, opening)
         if contact is not None:
             raise CheckError(
                 f'collision ({when})', expected='no contact',
                 got=f'{contact.a} touches {contact.b} at point {contact.index} of {len(path_)}',
-                hint='Move the object, or correct `scene` in the robot file.')
+                hint=hint)
         log.note(f'collision ({when})', 'none')
 
     def _gripper_command(self, event: GripperEvent) -> GripperCommand:
@@ -286,9 +302,9 @@ class TrajectoryPlanner:
         closed, opened = self.robot.opening
         return GripperCommand(closed if event.close else opened, self.robot.effort)
 
-    def _opening_after(self, trajectory: GripperTrajectory, event: GripperEvent) -> float:
-        """Return the opening (m) for collision checks after an event: imagined, if it holds."""
+    def _opening_after(self, imagined: Array, event: GripperEvent) -> float:
+        """Return the opening (m) for collision checks after an event: `imagined`, if it holds."""
         closed, opened = self.robot.opening
         if not event.close:
             return opened
-        return float(np.clip(trajectory.opening[event.frame:].min(), closed, opened))
+        return float(np.clip(imagined.min(), closed, opened))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from fourdgen_ros.core.paths import share_directory
 _PACKAGE = Path(__file__).resolve().parents[1]
 Array = NDArray[np.float64]
 Bound = tuple[float | None, float | None, float | None]
+WIDEST = 0.5  # m between finger pads; more is another unit
 GRIPPER_ACTIONS = ('GripperCommand', 'ParallelGripperCommand')
 
 
@@ -56,6 +57,14 @@ class SceneBox:
     position: tuple[float, float, float]
     touches: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.size).all() and min(self.size) > 0.0):
+            raise InputError(f'size of scene box {self.name!r}', expected='3 lengths above 0 m',
+                             got=str(self.size))
+        if not np.isfinite(self.position).all():
+            raise InputError(f'position of scene box {self.name!r}', expected='3 finite numbers',
+                             got=str(self.position))
+
 
 @dataclass(frozen=True)
 class FingerTip:
@@ -67,6 +76,13 @@ class FingerTip:
     reach: float
     half_width: float
     thickness: float
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not 0.0 <= value < np.inf:
+                raise InputError(f'gripper tip {field.name}', expected='a length in m, 0 or more',
+                                 got=str(value))
 
     def lowest(self, poses: Array, opening: float) -> Array:
         """Height (n,) of the lowest finger point for TCP poses (n, 4, 4) and an opening in m."""
@@ -139,10 +155,15 @@ class RobotConfig:
         if not ((self.lower <= self.home) & (self.home <= self.upper)).all():
             raise InputError(f'home of robot {self.name!r}', expected='a pose within joint limits',
                              got=str(self.home.tolist()))
-        if not 0.0 <= self.opening[0] < self.opening[1]:
-            raise InputError(f'gripper opening of robot {self.name!r}', expected='0 <= min < max',
-                             got=str(self.opening))
-        if not abs(self.finger_positions[1] - self.finger_positions[0]) > 0.0:
+        named = (*self.joints, *self.finger_joints)
+        if len(set(named)) < len(named) or not self.finger_joints:
+            raise InputError(f'joints and gripper joints of robot {self.name!r}',
+                             expected='each once, one of the gripper at least',
+                             got=str(list(named)))
+        if not 0.0 <= self.opening[0] < self.opening[1] <= WIDEST:
+            raise InputError(f'gripper opening of robot {self.name!r}',
+                             expected=f'0 <= min < max <= {WIDEST} m', got=str(self.opening))
+        if not 0.0 < abs(self.finger_positions[1] - self.finger_positions[0]) < np.inf:
             raise InputError(f'finger positions of robot {self.name!r}',
                              expected='two that differ, closed and open',
                              got=str(self.finger_positions))
@@ -160,13 +181,23 @@ class RobotConfig:
         return self.opening[0] + share * (self.opening[1] - self.opening[0])
 
     def model_files(self) -> tuple[Path, Path]:
-        """URDF and SRDF. Raises InputError when this robot has none of its own."""
+        """URDF and SRDF. Raises InputError when this robot has none of its own, or names files
+        that are not there."""
         if self.urdf is None or self.srdf is None:
             raise InputError(f'URDF and SRDF of robot {self.name!r}',
                              expected='`urdf` and `srdf` in the robot file', got='none',
                              hint='The embedded planner needs them. Give paths, or set the '
                                   'parameter planner to move_group.')
-        return self.urdf, self.srdf
+        return self.existing('urdf'), self.existing('srdf')
+
+    def existing(self, key: str) -> Path:
+        """The file that `urdf` or `srdf` names. Raises InputError when there is none."""
+        path: Path = getattr(self, key)
+        if not path.is_file():
+            raise InputError(f'{key} of robot {self.name!r}', expected='a file', got=str(path),
+                             hint='Correct it in the robot file; a path that does not begin with / '
+                                  'is below fourdgen_ros/assets.')
+        return path
 
     @classmethod
     def from_yaml(cls, path: Path | str) -> RobotConfig:
@@ -194,24 +225,34 @@ class RobotConfig:
         return cls(
             name=data['name'], urdf=_asset(data['urdf']), srdf=_asset(data['srdf']),
             group=data['group'],
-            base_link=data['base_link'], tcp_link=data['tcp_link'], joints=tuple(data['joints']),
+            base_link=data['base_link'], tcp_link=data['tcp_link'],
+            joints=_names('joints', data['joints']),
             home=np.array(data['home'], float),
             **{k: np.array(limits[k], float)
                for k in ('lower', 'upper', 'velocity', 'acceleration', 'jerk')},
-            finger_joints=tuple(gripper['joints']), opening=_pair(gripper['opening']),
+            finger_joints=_names('gripper.joints', gripper['joints']),
+            opening=_pair(gripper['opening']),
             finger_positions=_pair(gripper['positions']),
             controllers=ControllerNames(**data['controllers']),
             effort=float(gripper['effort']), tip=FingerTip(**gripper['tip']),
             workspace=Workspace(_bound(workspace['min']), _bound(workspace['max'])),
             table_height=data['table_height'],
             scene=tuple(SceneBox(box['name'], _point(box['size']), _point(box['position']),
-                                 tuple(box['touches']))
+                                 _names('touches', box['touches']))
                         for box in data['scene']))
 
 
 def _asset(path: str | None) -> Path | None:
     """Relative paths are below fourdgen_ros/assets."""
     return None if path is None else _PACKAGE / 'assets' / path
+
+
+def _names(key: str, values: list[str]) -> tuple[str, ...]:
+    # A single name is a sequence too: of its letters.
+    if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
+        raise InputError(f'`{key}` in the robot file', expected='a list of names, [a, b]',
+                         got=repr(values))
+    return tuple(values)
 
 
 def _pair(values: list[float]) -> tuple[float, float]:

@@ -24,8 +24,11 @@ Array = NDArray[np.float64]
 
 # Fingers pressed against something give way by millimetres; more is a wrong unit or gripper.
 OPENING_SLACK = 0.01  # m
+# Fingers that open give way to the table by as much; its box in the scene lies as far below it.
+OPENING_GIVE = 0.005  # m
 # Limits are met up to rounding of resampling.
 _RELATIVE_TOLERANCE = 1e-3
+OPENING_HINT = 'The fingers open here: open higher up, or less tilted.'
 
 
 class CheckError(PlanningError):
@@ -194,6 +197,18 @@ def check_table(log: CheckLog, check: str, poses: Array, opening: float, robot: 
     allowed = min(limits.tip_clearance, float(lowest[0])) - 0.003
     log.at_least(check, float(lowest.min()), allowed, ' m',
                  hint='The path would press the fingers into the table.')
+
+
+def check_opening(log: CheckLog, pose: Array, before: float, after: float, robot: RobotConfig,
+                  limits: SafetyLimits) -> None:
+    """Check fingers that open from `before` to `after` (m) at `pose` (4, 4): a tilted hand lowers
+    one of them, which stays clear of the table, or no lower than it is."""
+    if robot.table_height is None:
+        return
+    lowest, opened = (float(robot.tip.lowest(pose[None], opening)[0]) - robot.table_height
+                      for opening in (before, after))
+    log.at_least('table clearance (opening)', opened,
+                 min(limits.tip_clearance, lowest) - OPENING_GIVE, ' m', hint=OPENING_HINT)
 
 
 def check_motion(log: CheckLog, segment: JointTrajectory, start: Array, tcp: Array,

@@ -416,7 +416,13 @@ def motion_plan_from_msg(msg: MotionPlanMsg, *, ros_now_ns: int, steady_now_ns: 
 
 
 def joint_state_to_dict(msg: JointState) -> dict[str, tuple[float, float]]:
-    """Joint name -> (position, velocity); the velocity is NaN where the message has none."""
+    """Joint name -> (position, velocity); the velocity is NaN where the message has none.
+
+    A message without positions tells of other things: nothing. Raises InputError when it has some
+    positions but not one for each name.
+    """
+    if not msg.position:
+        return {}
     velocity = list(msg.velocity) if len(msg.velocity) == len(msg.name) else (
         [float('nan')] * len(msg.name))
     if len(msg.position) != len(msg.name):

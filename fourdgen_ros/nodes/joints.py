@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
 from fourdgen_ros.core.errors import InputError
@@ -19,6 +20,17 @@ from fourdgen_ros.nodes.qos import SENSOR, qos_events
 TOPIC = '/joint_states'
 
 
+def heard(node: Node, message: JointState) -> dict[str, tuple[float, float]]:
+    """Joint name -> (position, velocity) as `joint_state_to_dict`; nothing, and a warning, of a
+    message whose positions are not those of its names."""
+    try:
+        return conversions.joint_state_to_dict(message)
+    except InputError as error:
+        node.get_logger().warning(f'ignoring a message of {TOPIC}: {error}',
+                                  throttle_duration_sec=5.0)
+        return {}
+
+
 class Joints:
     """Arm and gripper may be published in separate messages: each joint has its own age."""
 
@@ -26,7 +38,7 @@ class Joints:
                  on_watched: Callable[[], None]) -> None:
         """`on_watched()` is called after each message that holds all joints in `watched` as finite
         numbers: a driver that does not know where the arm is says nothing."""
-        self._watched, self._on_watched = frozenset(watched), on_watched
+        self._node, self._watched, self._on_watched = node, frozenset(watched), on_watched
         self._lock = threading.Lock()
         self._positions: dict[str, tuple[float, float]] = {}
         node.inputs.subscribe(JointState, TOPIC, self._on_message, SENSOR,
@@ -34,7 +46,7 @@ class Joints:
 
     def _on_message(self, message: JointState) -> None:
         now = time.monotonic()
-        state = conversions.joint_state_to_dict(message)
+        state = heard(self._node, message)
         with self._lock:
             self._positions.update({name: (q, now) for name, (q, _) in state.items()})
         if (self._watched <= state.keys()

@@ -58,7 +58,7 @@ def make_planner(node: StageNode, robot: RobotConfig, limits: SafetyLimits) -> P
 
 def make_kinematics(node: StageNode, robot: RobotConfig) -> ForwardKinematics:
     """Forward kinematics from the robot's file, or from the topic `robot_description`."""
-    urdf = (robot.urdf.read_text() if robot.urdf is not None
+    urdf = (robot.existing('urdf').read_text() if robot.urdf is not None
             else robot_description(node, node.value('moveit_timeout')))
     return ForwardKinematics(robot, urdf)
 

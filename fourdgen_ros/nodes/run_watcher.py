@@ -25,6 +25,7 @@ from fourdgen_ros.msg import GripperTrajectory as GripperTrajectoryMsg
 from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.actions import SafeActionClient, call_action, call_service, wait_for_ready
 from fourdgen_ros.nodes.base import StageNode
+from fourdgen_ros.nodes.joints import heard
 from fourdgen_ros.nodes.qos import LATCHED, SENSOR
 from fourdgen_ros.nodes.server_states import ServerStates
 from fourdgen_ros.nodes.tf import Transforms
@@ -213,7 +214,7 @@ class RunWatcher(StageNode):
         self._plans.append((self._now(), message))
 
     def _on_joints(self, message: JointState) -> None:
-        state = conversions.joint_state_to_dict(message)
+        state = heard(self, message)
         if all(name in state for name in self._fingers):
             opening = sum(state[name][0] for name in self._fingers)
             self._openings.append((conversions.stamp_to_ns(message.header.stamp), opening))

@@ -16,13 +16,14 @@ from sensor_msgs.msg import JointState
 from fourdgen_ros.action import TrackGripper
 from fourdgen_ros.core.errors import InputError, TrackingError
 from fourdgen_ros.core.health import Latencies, tracker_status
-from fourdgen_ros.core.transforms import TransformError
+from fourdgen_ros.core.transforms import SET_BACK, TransformError
 from fourdgen_ros.core.types import Future
 from fourdgen_ros.motion.robot import RobotConfig
 from fourdgen_ros.msg import GeneratedFuture, GripperTrajectory
 from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.actions import POLL, ActionError, Goal, Worker, serve_action
 from fourdgen_ros.nodes.base import run_node
+from fourdgen_ros.nodes.joints import heard
 from fourdgen_ros.nodes.lifecycle import ManagedNode
 from fourdgen_ros.nodes.qos import LATCHED, SENSOR, qos_events
 from fourdgen_ros.nodes.tf import Transforms, on_jump_back
@@ -109,15 +110,17 @@ class TrackerNode(ManagedNode):
                 self._futures.popitem(last=False)
 
     def _on_joints(self, message: JointState) -> None:
-        state = conversions.joint_state_to_dict(message)
+        state = heard(self, message)
         # Arm and gripper may publish their joints in separate messages.
         fingers = self._robot.finger_joints
         if all(name in state for name in fingers):
             opening = self._robot.opening_at(np.array([state[name][0] for name in fingers]))
             stamp = conversions.stamp_to_ns(message.header.stamp)
             with self._lock:
+                if self._openings and stamp < self._openings[-1][0] - SET_BACK:
+                    self._openings.clear()
                 self._openings.append((stamp, opening))
-                while abs(stamp - self._openings[0][0]) > self._history:
+                while stamp - self._openings[0][0] > self._history:
                     self._openings.popleft()
 
     def _forget_openings(self) -> None:

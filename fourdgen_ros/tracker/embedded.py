@@ -2,8 +2,9 @@
 """Model-based tracking of the gripper on the CPU.
 
 Per frame: several starts (last motion continued, shift of the gripper's pixels, a few turns) are
-scored against all views, the best are refined coarse to fine, then the opening is searched. At the
-end the whole clip is smoothed.
+scored against all views, the best are refined coarse to fine, then the opening is searched. A frame
+in which nothing is found leaves a guess on which nothing is built: the next starts from where the
+gripper was seen. At the end the whole clip is smoothed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ Array = NDArray[np.float64]
 
 COARSE_STARTS, MIDDLE_STARTS = 3, 2
 DOUBTFUL = 0.7
+TRUSTED = 0.2  # below it the planner follows no pose either (`min_confidence`)
 TURN = np.deg2rad(12.0)
 SAME_POSE = (0.006, np.deg2rad(4.0))
 
@@ -42,8 +44,7 @@ class EmbeddedTracker:
         clip = prepare_clip(self._gripper, self._settings, future, first_pose, first_opening)
         tracks = [self._first(clip)]
         for t in range(1, future.frames):
-            moved_by = shift(clip.frames[t - 1], clip.frames[t])
-            tracks.append(self._next(clip.frames[t], tracks, moved_by, clip.told(t)))
+            tracks.append(self._next(clip, t, tracks))
         return clip.trajectory(tracks)
 
     def close(self) -> None:
@@ -54,17 +55,18 @@ class EmbeddedTracker:
         fit = refine(g, opening, views, clip.first_pose, MIDDLE + FINE)
         return clip.first(fit, confidence(g, opening, views, fit))
 
-    def _next(self, views: list[FrameView], tracks: list[Track], moved_by: Array | None,
-              told: float | None) -> Track:
-        """`told`: the opening by the generator's own word, else it is measured on the pixels."""
-        last = tracks[-1]
-        before = tracks[-2].pose if len(tracks) > 1 else last.pose
-        onward = continued(before, last.pose)
+    def _next(self, clip: Clip, t: int, tracks: list[Track]) -> Track:
+        g, views, last = self._gripper, clip.frames[t], tracks[-1]
+        onward = continued(tracks[-2].pose if t > 1 else last.pose, last.pose)
+        # The opening by the generator's own word, else it is measured on the pixels.
+        told = clip.told(t)
+        lost = Track(onward, np.zeros((6, 6)), last.opening if told is None else told, 0.0)
         if sum(v.pixels for v in views) < MIN_PIXELS:
-            opening = last.opening if told is None else told
-            return Track(onward, np.zeros((6, 6)), opening, 0.0)
-        g = self._gripper
-        starts = self._starts(views, last.pose, onward, moved_by)
+            return lost
+        # A lost pose is only a guess: what counts is where the gripper was seen.
+        seen = max(i for i, track in enumerate(tracks) if i == 0 or track.confidence > 0.0)
+        anchor = tracks[seen].pose
+        starts = self._starts(views, anchor, onward, shift(clip.frames[seen], views))
         score = Scorer(*g.surface(last.opening), views)(starts)
         starts = starts[np.argsort(-score)]
         fit = self._best(views, last.opening, starts[:COARSE_STARTS])
@@ -74,8 +76,10 @@ class EmbeddedTracker:
         opening = measure_opening(g, views, fit.pose, last.opening) if told is None else told
         fit = refine(g, opening, views, fit.pose, LAST)
         trust = confidence(g, opening, views, fit)
+        if not trust >= TRUSTED:
+            return lost
         # Poses alike under symmetry are told apart by continuity alone.
-        pose = g.nearest_symmetric(fit.pose, last.pose)
+        pose = g.nearest_symmetric(fit.pose, anchor)
         return Track(pose, self._settings.independence * trust * fit.information, opening, trust)
 
     def _best(self, views: list[FrameView], opening: float, starts: Array) -> Fit:

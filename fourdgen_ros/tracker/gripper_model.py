@@ -22,6 +22,7 @@ HAND_SAMPLES = 700
 FINGER_SAMPLES = 160
 RIM_LENGTH = 0.006
 COVER_SPACING = 0.003
+LEAST_SEEN = 0.2  # of a part's surface, from outside; a finger of the Franka Hand has 0.59
 _CANDIDATES = 5
 
 
@@ -125,7 +126,8 @@ def load_gripper(name: str) -> GripperModel:
 def load_gripper_folder(folder: Path) -> GripperModel:
     """Model from a folder with `gripper.yaml` and the meshes (metres) it names.
 
-    Raises `InputError` for a file that is missing, malformed or not in metres.
+    Raises `InputError` for a file that is missing, malformed or not in metres, and for a part that
+    nobody can see.
     """
     path = folder / 'gripper.yaml'
     try:
@@ -153,8 +155,10 @@ def load_gripper_folder(folder: Path) -> GripperModel:
     middle = 0.5 * (low + high)
     everything = _joined(
         [hand] + [m.copy().apply_translation(middle * d) for m, d in fingers])
-    hand_points, hand_normals = _sample(hand, everything, np.zeros(3), HAND_SAMPLES)
-    sampled = [_sample(m, everything, middle * d, FINGER_SAMPLES) for m, d in fingers]
+    hand_points, hand_normals = _sample(f'hand_mesh of {path}', hand, everything, np.zeros(3),
+                                        HAND_SAMPLES)
+    sampled = [_sample(f'finger {i} of {path}', m, everything, middle * d, FINGER_SAMPLES)
+               for i, (m, d) in enumerate(fingers)]
     covers = [_cover(m) for m, _ in fingers]
     rims = [_rims(hand, everything, np.zeros(3), np.zeros(3))]
     rims += [_rims(m, everything, middle * d, d) for m, d in fingers]
@@ -178,20 +182,26 @@ def _transform(spec: dict, translation: str = 'translation') -> Array:
 
 
 def _load_mesh(path: Path, T: Array) -> trimesh.Trimesh:
-    mesh = trimesh.load(path, force='mesh')
+    mesh = cast(trimesh.Trimesh, trimesh.load(path, force='mesh'))
     size = float(np.max(mesh.extents))
     if not 0.01 <= size <= 1.0:
         raise ValueError(f'{path.name} is {size:.3g} m long; a gripper part has 0.01 to 1 m: '
                          'meshes must be in metres')
+    if mesh.volume < 0.0:
+        mesh.invert()  # its faces look inwards
     return mesh.apply_transform(T)
 
 
-def _sample(mesh: trimesh.Trimesh, everything: trimesh.Trimesh, shift: Array,
+def _sample(part: str, mesh: trimesh.Trimesh, everything: trimesh.Trimesh, shift: Array,
             count: int) -> tuple[Array, Array]:
     """Even samples of the surface that can be seen from outside, in farthest-point order."""
     points, faces = trimesh.sample.sample_surface(mesh, _CANDIDATES * count, seed=0)
     points, normals = np.asarray(points), np.asarray(mesh.face_normals[faces])
     seen = _visible(points + shift, normals, everything)
+    if not seen.mean() >= LEAST_SEEN:
+        raise InputError(part, expected=f'{100 * LEAST_SEEN:.0f} % of its surface in sight from '
+                                        'outside', got=f'{100 * seen.mean():.0f} %',
+                         hint='Do its faces look outwards, and is it where it belongs?')
     points, normals = points[seen], normals[seen]
     order = _farthest_point_order(points, min(count, len(points)))
     return points[order], normals[order]

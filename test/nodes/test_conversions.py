@@ -349,3 +349,5 @@ def test_joint_states_with_and_without_velocity():
     msg.position.pop()
     with pytest.raises(InputError, match='expected 2 positions'):
         c.joint_state_to_dict(msg)
+    msg.position = []  # efforts only
+    assert c.joint_state_to_dict(msg) == {}

@@ -170,6 +170,27 @@ def test_does_not_guess_where_the_robot_was_while_tf_was_silent(bench: Bench) ->
     assert bench.tracker.calls == []
 
 
+def test_openings_from_before_the_clock_was_set_back_are_forgotten(bench: Bench) -> None:
+    for second, finger in ((30, 0.04), (25, 0.01)):
+        message = JointState(name=['panda_finger_joint1', 'panda_finger_joint2'],
+                             position=[finger, finger])
+        message.header.stamp = conversions.ns_to_stamp(second * 10**9)
+        bench.joints.publish(message)
+    assert eventually(
+        lambda: [o for _, o in bench.node._openings] == pytest.approx([0.02]))
+
+
+def test_joint_states_without_positions_are_passed_over(bench: Bench, capfd: Any) -> None:
+    names = ['panda_finger_joint1', 'panda_finger_joint2']
+    for position in ([], [0.01], [0.02], [0.03, 0.03]):
+        bench.joints.publish(JointState(name=names, position=position))
+    assert eventually(lambda: len(bench.node._openings) == 1)
+    log = capfd.readouterr().err
+    assert log.count('ignoring a message of /joint_states') == 1
+    assert 'expected 2 positions; got 1' in log
+    assert 'Traceback' not in log
+
+
 def test_another_robot_has_other_frames_and_fingers(graph: Graph) -> None:
     """A gripper whose one joint turns and closes as it grows."""
     b = Bench(graph, robot='ur5e_robotiq_2f85', tf_timeout=30.0, future_timeout=30.0)

@@ -54,6 +54,9 @@ def test_a_stale_link_is_named(tree):
     tree.lookup('base', 'tcp', max_age_s=1.0, now_ns=3 * S)
     with pytest.raises(TransformError, match=r'base -> hand is stale.*got 1.50 s'):
         tree.lookup('base', 'tcp', max_age_s=1.0, now_ns=3 * S + S // 2)
+    tree.lookup('base', 'tcp', max_age_s=1.0, now_ns=S)
+    with pytest.raises(TransformError, match=r'base -> hand is ahead of the clock.*got 1.50 s'):
+        tree.lookup('base', 'tcp', max_age_s=1.0, now_ns=S // 2)
     tree.lookup('base', 'camera', max_age_s=1.0, now_ns=99 * S)
     with pytest.raises(InputError, match='now_ns'):
         tree.lookup('base', 'tcp', max_age_s=1.0)
@@ -96,6 +99,16 @@ def test_a_clock_that_jumps_back_restarts_the_history(tree):
     tree.set('base', 'hand', moved(7.0), 100 * S)
     tree.set('base', 'hand', moved(8.0), 1 * S)
     np.testing.assert_array_equal(tree.lookup('base', 'hand'), moved(8.0))
+
+
+def test_a_clock_that_is_set_back_by_less_than_the_history_restarts_it(tree):
+    tree.set('base', 'hand', moved(7.0), S // 2)
+    tree.lookup('base', 'hand', S // 2)
+    with pytest.raises(TransformError, match='after its last'):
+        tree.lookup('base', 'hand', S)
+    tree.set('base', 'hand', moved(7.0), 10 * S)
+    tree.set('base', 'hand', moved(8.0), 9 * S + S // 2)
+    np.testing.assert_array_equal(tree.lookup('base', 'hand'), moved(7.0))  # overtaken
 
 
 def test_moving_links_can_be_forgotten(tree):

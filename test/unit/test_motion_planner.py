@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError, PlanningError
 from fourdgen_ros.core.types import GripperCommand, JointTrajectory
+from fourdgen_ros.motion.base import TimedPath
+from fourdgen_ros.motion.cartesian import CartesianFollower
 from fourdgen_ros.motion.embedded import EmbeddedPlanner
 from fourdgen_ros.motion.kinematics import RobotModel
-from fourdgen_ros.motion.planner import PathSettings
+from fourdgen_ros.motion.planner import PathSettings, TrajectoryPlanner
 from fourdgen_ros.motion.robot import RobotConfig, SceneBox, Workspace
 from fourdgen_ros.motion.safety import CheckError, SafetyLimits, check_start
 
@@ -44,9 +46,9 @@ def arm_segments(plan):
     return [s for s in plan.segments if isinstance(s, JointTrajectory)]
 
 
-def refused(check, planner, poses, *, joints=ROBOT.home, opening=0.08, now_ns=0, **kwargs):
+def refused(check, planner, poses, *, joints=ROBOT.home, measured=0.08, now_ns=0, **kwargs):
     with pytest.raises(CheckError) as error:
-        planner.plan(trajectory(poses, **kwargs), joints, opening, now_ns=now_ns)
+        planner.plan(trajectory(poses, **kwargs), joints, measured, now_ns=now_ns)
     assert error.value.check == check, str(error.value)
     assert error.value.expected
     assert error.value.got
@@ -184,6 +186,16 @@ def test_a_grasp_is_not_skipped_though_the_robot_is_nearer_to_what_follows(plann
     assert plan.segments[1].opening == 0.0
 
 
+@pytest.mark.parametrize('passed', [0, 3])
+def test_a_path_that_returns_is_followed_out_and_back(planner, home, passed):
+    below = moved(home, z=-0.025 * passed)
+    poses = line(below, moved(below, z=0.1), below)
+    plan = planner.plan(trajectory(poses), ROBOT.home, 0.08, now_ns=0, skip_passed=True)
+    assert plan.frames == 9 - passed
+    assert plan.tcp_path[:, 2, 3].max() == pytest.approx(poses[4, 2, 3], abs=0.005)
+    assert se3.distance(plan.tcp_path[-1], below)[0] < 0.004
+
+
 def test_a_robot_that_is_not_on_the_path_is_not_taken_along(planner, home):
     poses = line(moved(home, z=0.05), moved(home, y=0.2, z=0.05))
     with pytest.raises(CheckError, match='start pose distance'):
@@ -292,7 +304,7 @@ def test_other_bad_states_are_refused(planner, home):
     beyond[3] = 0.0
     refused('joint state within limits', planner, poses, joints=beyond)
     for opening in (np.nan, -0.02, 0.1):
-        refused('gripper opening outside its range', planner, poses, opening=opening)
+        refused('gripper opening outside its range', planner, poses, measured=opening)
 
 
 def test_a_start_elsewhere_names_both_places(planner, home):
@@ -327,6 +339,29 @@ def test_doubtful_frames_are_bridged(planner, home):
     assert np.abs(plan.tcp_path[:, 2, 3] - home[2, 3]).max() < 0.005
 
 
+def test_frames_without_trust_do_not_move_the_gripper(planner, home):
+    poses, confidence = line(home, moved(home, y=0.1)), np.full(9, 0.9)
+    confidence[3:5] = 0.02
+    held = trajectory(poses, [.03, .03, .03, .08, .08, .03, .03, .03, .03], confidence)
+    plan = planner.plan(held, ROBOT.home, 0.03, now_ns=0)
+    assert [type(s) for s in plan.segments] == [JointTrajectory], 'what is held is not dropped'
+    opened = trajectory(poses, [0.03] * 3 + [0.08] * 6, confidence)
+    plan = planner.plan(opened, ROBOT.home, 0.03, now_ns=0)
+    there, opening, _ = plan.segments
+    assert opening.opening == 0.08
+    end = plan.tcp_path[len(there.positions)]
+    assert se3.distance(end, poses[5])[0] < 0.004, 'where it is first seen open'
+
+
+def test_frames_without_trust_do_not_turn_the_gripper(planner, home):
+    poses, confidence = line(home, moved(home, y=0.2)), np.full(9, 0.9)
+    confidence[3:5] = 0.02
+    for frame, angle in ((3, 80.0), (4, 160.0)):
+        poses[frame, :3, :3] = home[:3, :3] @ se3.exp_so3(np.deg2rad([0.0, 0.0, angle]))
+    plan = planner.plan(trajectory(poses, confidence=confidence), ROBOT.home, 0.08, now_ns=0)
+    assert plan.checks['half turns of the gripper'] == '0'
+
+
 def test_jumps_of_the_track_are_refused(planner, home):
     poses = line(home, home)
     poses[5:] = moved(home, x=-0.1, y=0.3)
@@ -346,6 +381,25 @@ def test_paths_into_the_table_are_lifted_or_refused(planner, home, model):
     refused('table clearance (lift)', planner, down_to(-0.02))
     strict = EmbeddedPlanner(ROBOT, SafetyLimits(z_clearance=0.0))
     refused('table clearance (lift)', strict, down_to(0.0))
+
+
+def test_the_gripper_is_not_opened_into_the_table(planner, home):
+    def down(tilt, height):
+        pose = moved(home, z=height - home[2, 3])
+        pose[:3, :3] = pose[:3, :3] @ se3.exp_so3(np.deg2rad([tilt, 0.0, 0.0]))
+        return {'poses': line(home, pose), 'opening': [0.004] * 8 + [0.08]}
+
+    planner.plan(trajectory(**down(0.0, 0.01)), ROBOT.home, 0.004, now_ns=0)
+    error = refused('table clearance (opening)', planner, **down(35.0, 0.03), measured=0.004)
+    assert 'open higher up' in error.hint
+
+
+def test_the_gripper_is_not_opened_into_an_obstacle(home):
+    peg = SceneBox('peg', (0.02, 0.02, 0.06), tuple(home[:3, 3] + [0.0, 0.05, -0.02]))
+    planner = EmbeddedPlanner(replace(ROBOT, scene=(*ROBOT.scene, peg)))
+    error = refused('collision (opening)', planner, line(home, home),
+                    opening=[0.004] * 7 + [0.08] * 2, measured=0.004)
+    assert 'peg' in error.got
 
 
 def test_workspace_holds_for_waypoints(planner, home):
@@ -381,6 +435,27 @@ def test_unreachable_paths_are_cut_or_refused(model, home):
     assert plan.frames < 9
     assert plan.tcp_path[-1, 0, 3] > home[0, 3] + 0.2
     refused('path fraction', far, line(home, moved(home, x=1.0)))
+
+
+class HalfWay(CartesianFollower):
+    """Gets over a bit more than the first half of every path."""
+
+    def follow(self, poses, joints, **kwargs):
+        end = int(0.51 * (len(poses) - 1))
+        timed = super().follow(poses[:end + 1], joints, **kwargs)
+        return TimedPath(timed.positions, timed.dt, timed.fraction * end / (len(poses) - 1))
+
+
+def test_a_path_that_is_cut_is_no_faster_than_imagined_and_names_its_last_frame(model, home):
+    slow = line(home, moved(home, y=0.02), frames=9)
+    poses = np.concatenate([slow, line(slow[-1], moved(home, y=0.14), frames=4)[1:]])
+    path = trajectory(poses)
+    planner = TrajectoryPlanner(ROBOT, settings=PathSettings(pose_noise=(1e-4, 1e-3)),
+                                follower=HalfWay(ROBOT), kinematics=model, bodies=model)
+    plan = planner.plan(path, ROBOT.home, 0.08, now_ns=0)
+    assert poses[8, 1, 3] < plan.tcp_path[-1, 1, 3] < poses[9, 1, 3]
+    assert plan.frames == 9, 'frame 8 is the last one that was passed'
+    assert plan.duration >= path.times[8]
 
 
 def test_nothing_is_grasped_after_a_cut(home):

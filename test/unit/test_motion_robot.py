@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 import fourdgen_ros
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.paths import share_directory
-from fourdgen_ros.motion.kinematics import RobotModel
+from fourdgen_ros.motion.cartesian import CartesianFollower
+from fourdgen_ros.motion.kinematics import RobotModel, mimics
 from fourdgen_ros.motion.robot import (
     ControllerNames,
     FingerTip,
@@ -26,6 +27,7 @@ from fourdgen_ros.motion.robot import (
 )
 
 PACKAGE = Path(fourdgen_ros.__file__).parent
+PANDA_URDF = PACKAGE / 'assets' / 'panda_urdf' / 'panda.urdf'
 MJCF = PACKAGE / 'assets' / 'franka_panda' / 'panda.xml'
 
 
@@ -103,6 +105,65 @@ def test_finger_opening_counts(robot):
     assert model.collision(robot.home, 0.08)[1] == 'wall'
 
 
+@pytest.mark.parametrize('side', [1.0, -1.0])
+def test_a_finger_that_mimics_another_opens_too(robot, side):
+    one = replace(robot, finger_joints=('panda_finger_joint1',))
+    tcp = RobotModel(one).fk(one.home)
+    beside = SceneBox('peg', (0.02, 0.02, 0.02), tuple(tcp[:3, 3] + [0.0, 0.055 * side, 0.0]))
+    model = RobotModel(replace(one, scene=(beside,)))
+    assert model.collision(one.home, 0.0) is None
+    assert model.collision(one.home, 0.08)[1] == 'peg'
+
+
+@pytest.mark.parametrize(('files', 'message'), [
+    ({'urdf': None}, "urdf of robot 'panda'.*a file"),
+    ({'srdf': None}, "srdf of robot 'panda'.*a file"),
+    ({'srdf': ''}, "srdf of robot 'panda'.*an SRDF"),
+    ({'urdf': PANDA_URDF.read_text().replace(
+        '<box size="0.021 0.0264 0.0538"/>', '<mesh filename="package://nowhere/finger.stl"/>')},
+     "collision geometry of robot 'panda'.*nowhere"),
+])
+def test_descriptions_that_are_none_are_refused(robot, tmp_path, files, message):
+    for key, text in files.items():
+        file = tmp_path / f'robot.{key}'
+        if text is not None:
+            file.write_text(text)
+        robot = replace(robot, **{key: file})
+    with pytest.raises(InputError, match=message):
+        RobotModel(robot)
+
+
+@pytest.mark.parametrize('group', ['absent', 'hand'])
+def test_a_group_that_is_not_the_arm_is_refused(robot, group):
+    with pytest.raises(InputError, match=f"group '{group}' of robot 'panda'.*Set `group`"):
+        CartesianFollower(replace(robot, group=group))
+
+
+def test_a_joint_outside_the_arm_may_be_continuous(robot, tmp_path):
+    file = tmp_path / 'robot.urdf'
+    file.write_text(PANDA_URDF.read_text().replace('</robot>', """
+        <link name="wheel"/><joint name="wheel_joint" type="continuous"><axis xyz="0 0 1"/>
+        <parent link="panda_link0"/><child link="wheel"/></joint></robot>"""))
+    model, follower = (kind(replace(robot, urdf=file)) for kind in (RobotModel, CartesianFollower))
+    start = model.fk(robot.home)
+    end = start.copy()
+    end[:3, 3] += [0.0, 0.02, 0.0]
+    timed = follower.follow(np.stack([start, end]), robot.home, variant=0, velocity_scaling=1.0,
+                            acceleration_scaling=1.0)
+    assert timed.fraction == 1.0
+    assert np.abs(model.fk(timed.positions[-1]) - end).max() < 0.003
+
+
+def test_what_mimics_a_finger():
+    urdf = """<?xml version="1.0" encoding="utf-8"?>
+    <robot name="r"><joint name="driver"/><joint name="other"/>
+    <joint name="inner"><mimic joint="driver" multiplier="-1" offset="0.2"/></joint>
+    <joint name="outer"><mimic joint="driver"/></joint>
+    <joint name="elbow"><mimic joint="other"/></joint></robot>"""
+    assert mimics(urdf, ['driver']) == [('inner', -1.0, 0.2), ('outer', 1.0, 0.0)]
+    assert mimics(urdf, ['driver', 'outer']) == [('inner', -1.0, 0.2)]
+
+
 ROBOTS = sorted(p.stem for p in (share_directory() / 'config' / 'robots').glob('*.yaml'))
 
 
@@ -138,6 +199,33 @@ def test_nonsense_grippers_are_refused(robot):
         replace(robot, finger_positions=(0.04, 0.04))
     with pytest.raises(InputError, match='gripper_action_type.*GripperCommand'):
         ControllerNames(arm_action='a', gripper_action='g', gripper_action_type='Grip')
+
+
+@pytest.mark.parametrize(('keys', 'value', 'named'), [
+    (('scene', 0, 'size'), [0.9, 0.0, 0.05], "size of scene box 'table'"),
+    (('scene', 0, 'size'), [0.9, 1.3, -0.05], "size of scene box 'table'"),
+    (('scene', 0, 'size'), [0.9, 1.3, float('inf')], "size of scene box 'table'"),
+    (('scene', 0, 'position'), [0.0, float('nan'), 0.0], "position of scene box 'table'"),
+    (('scene', 0, 'touches'), 'panda_link0', '`touches`'),
+    (('gripper', 'opening'), [0, 80], 'gripper opening'),
+    (('gripper', 'joints'), 'panda_finger_joint1', r'`gripper\.joints`'),
+    (('gripper', 'joints'), [], 'gripper joints'),
+    (('gripper', 'joints'), ['panda_finger_joint1'] * 2, 'gripper joints'),
+    (('gripper', 'positions'), [0.0, float('inf')], 'finger positions'),
+    (('gripper', 'tip', 'reach'), -0.01, 'gripper tip reach'),
+    (('gripper', 'tip', 'thickness'), float('nan'), 'gripper tip thickness'),
+    (('joints', 1), 'panda_joint1', 'joints and gripper joints'),
+])
+def test_values_that_would_disable_a_check_are_refused(tmp_path, keys, value, named):
+    data = yaml.safe_load((share_directory() / 'config' / 'robots' / 'panda.yaml').read_text())
+    part = data
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    file = tmp_path / 'robot.yaml'
+    file.write_text(yaml.safe_dump(data))
+    with pytest.raises(InputError, match=named):
+        RobotConfig.from_yaml(file)
 
 
 def test_yaml_without_a_key_is_refused(tmp_path):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter, maximum_filter
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError, TrackingError
@@ -12,7 +13,7 @@ from fourdgen_ros.core.types import Future, GripperTrajectory
 from fourdgen_ros.tracker.embedded import EmbeddedTracker
 from fourdgen_ros.tracker.gripper_model import load_gripper
 
-from .tracker_scene import DOWN, Clip, corrupted, random_clip, render_clip
+from .tracker_scene import DOWN, Clip, corrupted, motion, random_clip, render_clip
 
 GRIPPER = load_gripper('panda_hand')
 TRACKER = EmbeddedTracker(GRIPPER)
@@ -115,6 +116,21 @@ def test_confidence_is_low_where_the_mask_shows_something_else(short):
     result = follow(replace(short.future, gripper=mask), short)
     assert result.confidence[2:].max() < 0.3
     assert result.confidence[:2].min() > 0.8
+
+
+@pytest.mark.parametrize('seed', [11, 14])
+def test_nothing_is_built_on_frames_in_which_the_gripper_was_not_found(seed):
+    poses = motion(np.random.default_rng(seed), 6, 0.03, 0.05)
+    clip = render_clip(GRIPPER, poses, np.full(6, 0.03), size=(96, 128))
+    mask = clip.future.gripper.copy()
+    for view in mask:
+        for t in (2, 3):
+            view[t] = gaussian_filter(maximum_filter(view[t], 9), 1.5)
+    result = follow(replace(clip.future, gripper=mask), clip)
+    assert (result.confidence[2:4] == 0.0).all()
+    assert result.confidence[4:].min() > 0.8
+    assert errors(result, clip)[3:, 0].max() < 5.0
+    assert np.abs(result.opening - clip.opening).max() < 0.005
 
 
 def test_half_a_turn_is_not_mistaken_for_none():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -99,4 +100,26 @@ def test_mesh_in_millimetres_is_refused(tmp_path):
     mesh.apply_scale(1000.0)
     mesh.export(folder / 'hand.ply')
     with pytest.raises(InputError, match='metres'):
+        load_gripper_folder(folder)
+
+
+def test_meshes_whose_faces_look_inwards_are_turned(tmp_path):
+    folder = tmp_path / 'hand'
+    shutil.copytree(FOLDER, folder)
+    for file in folder.glob('*.ply'):
+        mesh = trimesh.load(file, force='mesh')
+        mesh.invert()
+        mesh.export(file)
+    turned = load_gripper_folder(folder)
+    for got, expected in zip(turned.surface(0.04), GRIPPER.surface(0.04), strict=True):
+        assert got.shape == expected.shape
+    assert np.ptp(turned.hand_points, axis=0) == pytest.approx(
+        np.ptp(GRIPPER.hand_points, axis=0), abs=0.006)
+
+
+def test_a_part_that_nobody_can_see_is_refused(tmp_path):
+    folder = tmp_path / 'hand'
+    shutil.copytree(FOLDER, folder)
+    trimesh.creation.box((0.5, 0.5, 0.5)).export(folder / 'hand.ply')
+    with pytest.raises(InputError, match='finger 0 of .*in sight.*got 0 %'):
         load_gripper_folder(folder)
