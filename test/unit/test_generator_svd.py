@@ -55,6 +55,17 @@ def test_equal_seed_gives_equal_future_and_other_seed_another() -> None:
     assert not np.array_equal(a.points, c.points)
 
 
+def test_a_seed_may_be_of_numpy_and_a_bad_one_is_refused_before_anything_runs() -> None:
+    g, o = small(), observation()
+    a, b = (g.generate(o, task=TASK, seed=s) for s in (3, np.int64(3)))
+    np.testing.assert_array_equal(a.rgb, b.rgb)
+    assert type(b.seed) is int
+    g.parts = None  # no network runs
+    for seed in (-1, 2**64, 1.5, None):
+        with pytest.raises(InputError, match='^seed; expected a whole number'):
+            g.generate(o, task=TASK, seed=seed)
+
+
 @torch.no_grad()
 def test_a_new_model_is_svd_on_every_view_and_modality() -> None:
     g = small()
