@@ -82,18 +82,20 @@ def _box(mask: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
     return cells.min(0), cells.max(0) + 1
 
 
-def cross_view_iou(future: Future, T_ref_cameras: Array) -> tuple[Array, Array]:
+def cross_view_iou(future: Future, true: Future, T_ref_cameras: Array) -> tuple[Array, Array]:
     """Whether the views agree on where the gripper is: IoU of masks and of boxes, (pairs, T).
 
     The gripper's pixels of one view are lifted by their points into the other (every ordered pair
     of views), with its true pose T_ref_camera (V, 4, 4), and compared with the gripper mask there
     (the protocol of 4DGen). Two cameras see different sides of a hand, so that even a true future
-    stays far below 1: compare with its value. NaN where neither view shows the gripper.
+    stays far below 1: compare with its value. Where neither view shows the gripper it is 0 if the
+    truth shows it in both, or else leaving the gripper out would cost nothing, and NaN if not.
     """
     views, frames = future.rgb.shape[:2]
     if views < 2:
         raise InputError('future', expected='two views or more to compare', got=str(views))
     gripper = future.gripper > MASK
+    shown = (true.gripper > MASK).any((2, 3))
     size = future.rgb.shape[2:4]
     pairs = list(permutations(range(views), 2))
     masks, boxes = np.empty((2, len(pairs), frames))
@@ -105,6 +107,9 @@ def cross_view_iou(future: Future, T_ref_cameras: Array) -> tuple[Array, Array]:
             lifted = _fill(lifted)
             masks[i, t] = mask_iou(lifted, gripper[b, t])
             boxes[i, t] = box_iou(lifted, gripper[b, t])
+        expected = shown[a] & shown[b]
+        for found in (masks[i], boxes[i]):
+            found[expected & np.isnan(found)] = 0.0
     return masks, boxes
 
 

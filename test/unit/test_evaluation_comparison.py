@@ -82,6 +82,9 @@ def test_plots(tmp_path: Path) -> None:
 
 def test_without_points_there_is_no_agreement_to_plot(tmp_path: Path) -> None:
     rgb = entry('rgb', 8, [1.0, 2.0, 3.0])
+    rgb.open['futures'][0]['cross_view_iou'] = float('nan')  # as older reports tell it
+    save_plots([rgb], tmp_path)
+    assert not (tmp_path / 'agreement.png').exists()
     del rgb.open['futures'][0]['cross_view_iou']
     save_plots([rgb], tmp_path)
     assert not (tmp_path / 'agreement.png').exists()

@@ -47,7 +47,7 @@ def plate() -> Future:
 
 
 def test_views_that_agree(plate: Future) -> None:
-    masks, boxes = metrics.cross_view_iou(plate, T_REF_CAMERAS)
+    masks, boxes = metrics.cross_view_iou(plate, plate, T_REF_CAMERAS)
     assert masks.shape == boxes.shape == (2, 2)
     assert masks.min() > 0.85
     assert boxes.min() > 0.85
@@ -57,23 +57,26 @@ def test_views_that_disagree(plate: Future) -> None:
     """A plate that one view imagines elsewhere lowers the IoU by the share that is missed."""
     points = plate.points.copy()
     points[0, 1, ..., 0] += HALF  # half a plate aside
-    masks, _ = metrics.cross_view_iou(replace(plate, points=points), T_REF_CAMERAS)
+    masks, _ = metrics.cross_view_iou(replace(plate, points=points), plate, T_REF_CAMERAS)
     assert masks[0, 0] > 0.85
     assert masks[0, 1] == pytest.approx(1.0 / 3.0, abs=0.08)
     points[0, 1, ..., 0] += 3.0 * HALF
-    masks, boxes = metrics.cross_view_iou(replace(plate, points=points), T_REF_CAMERAS)
+    masks, boxes = metrics.cross_view_iou(replace(plate, points=points), plate, T_REF_CAMERAS)
     assert masks[0, 1] == 0.0
     assert boxes[0, 1] == 0.0
 
 
 def test_no_gripper_is_no_agreement(plate: Future) -> None:
-    masks, boxes = metrics.cross_view_iou(
-        replace(plate, gripper=np.zeros_like(plate.gripper)), T_REF_CAMERAS)
+    nothing = replace(plate, gripper=np.zeros_like(plate.gripper))
+    masks, boxes = metrics.cross_view_iou(nothing, plate, T_REF_CAMERAS)
+    assert (masks == 0.0).all()
+    assert (boxes == 0.0).all()
+    masks, boxes = metrics.cross_view_iou(nothing, nothing, T_REF_CAMERAS)
     assert np.isnan(masks).all()
     assert np.isnan(boxes).all()
     gone = plate.gripper.copy()
     gone[1] = 0.0  # one view shows it, the other does not
-    masks, boxes = metrics.cross_view_iou(replace(plate, gripper=gone), T_REF_CAMERAS)
+    masks, boxes = metrics.cross_view_iou(replace(plate, gripper=gone), plate, T_REF_CAMERAS)
     assert (masks == 0.0).all()
     assert (boxes == 0.0).all()
 
@@ -83,7 +86,7 @@ def test_one_view_cannot_be_compared(plate: Future) -> None:
                        ('rgb', 'points', 'valid', 'gripper', 'K', 'cameras')},
                     dt=0.4, stamp=0, generator='test')
     with pytest.raises(InputError, match='two views'):
-        metrics.cross_view_iou(single, T_REF_CAMERAS[:1])
+        metrics.cross_view_iou(single, single, T_REF_CAMERAS[:1])
 
 
 def _part(future: Future, views: int, frames: int) -> Future:
