@@ -91,7 +91,8 @@ def _found(entry: Entry, key: str) -> list[float]:
 
 def _agreement(axes: Axes, cells: Sequence[Entry]) -> None:
     """Cross-view gripper IoU of every future, and the median of the true ones."""
-    axes.boxplot([_found(c, 'cross_view_iou') for c in cells], tick_labels=[c.generator for c in cells], whis=(0, 100))
+    axes.boxplot([_found(c, 'cross_view_iou') for c in cells],
+                 tick_labels=[c.generator for c in cells], whis=(0, 100))
     true = [value for c in cells for value in _found(c, 'true_cross_view_iou')]
     axes.axhline(float(np.median(true)), ls=':', color='gray', label='true futures, median')
     axes.set_ylim(0.0, 1.0)

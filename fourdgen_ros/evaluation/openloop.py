@@ -178,7 +178,7 @@ def compare(future: Future, true: Future, T_ref_cameras: Array) -> dict[str, flo
     relative, near = zip(*(metrics.depth_errors(
         metrics.view_depth(future, v, T)[1:], metrics.view_depth(true, v, T)[1:])
         for v, T in enumerate(T_ref_cameras)), strict=True)
-    row['abs_rel'], row['delta_125'] = float(np.mean(relative)), float(np.mean(near))
+    row['abs_rel'], row['delta_125'] = _mean(relative), _mean(near)
     row |= metrics.point_errors(future, true)
     row['camera_mm'] = metrics.camera_error(future, true)
     row['mask_iou'] = _mean([metrics.mask_iou(a, b) for a, b in zip(
@@ -256,7 +256,7 @@ def measured(build: Callable[..., Callable[[int], dict]], args: tuple, seeds: It
 PER_FRAME = ('tcp_mm', 'tcp_deg', 'opening_mm')
 PER_FUTURE = ('generate_s', 'track_ms_per_frame', 'cross_view_iou', 'cross_view_box_iou',
               'mask_iou', 'points_mm', 'moving_points_mm', 'gripper_points_mm', 'points_missing',
-              'camera_mm', 'psnr_db', 'abs_rel', 'delta_125')
+              'gripper_points_missing', 'camera_mm', 'psnr_db', 'abs_rel', 'delta_125')
 
 
 def summarise(rows: list[dict]) -> dict[str, dict]:

@@ -13,6 +13,7 @@ from fourdgen_ros.core.camera import intrinsics_from_fovy, resize_intrinsics
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.types import Future, Observation, RgbdView
 from fourdgen_ros.evaluation import metrics
+from fourdgen_ros.evaluation.openloop import compare
 
 H, W = 60, 80
 K = intrinsics_from_fovy(0.8, H, W)
@@ -152,7 +153,30 @@ def test_point_errors_by_region(plate: Future) -> None:
     assert errors['moving_points_mm'] == pytest.approx(6.0, abs=1e-3)
     assert 2.0 < errors['points_mm'] < 3.0
     assert errors['points_missing'] == pytest.approx(5.0 / H)
+    assert errors['gripper_points_missing'] == 0.0
     assert np.isnan(metrics.point_errors(plate, plate)['moving_points_mm'])
+
+
+def test_gripper_points_that_are_left_out_are_counted(plate: Future) -> None:
+    gripper, valid = plate.gripper > metrics.MASK, plate.valid.copy()
+    valid[0, 1] &= ~gripper[0, 1]  # that of one view
+    errors = metrics.point_errors(replace(plate, valid=valid), plate)
+    assert errors['gripper_points_missing'] == pytest.approx(
+        gripper[0, 1].sum() / gripper[:, 1].sum())
+    assert 0.0 < errors['points_missing'] < 0.1
+    nowhere = replace(plate, gripper=np.zeros_like(plate.gripper))
+    assert np.isnan(metrics.point_errors(plate, nowhere)['gripper_points_missing'])
+
+
+def test_a_view_without_depth_is_wrong_everywhere(plate: Future) -> None:
+    points, valid = plate.points.copy(), plate.valid.copy()
+    points[1, 1:], valid[1, 1:] = np.nan, False
+    row = compare(replace(plate, points=points, valid=valid), plate, T_REF_CAMERAS)
+    assert row['delta_125'] == pytest.approx(0.5)
+    assert row['abs_rel'] == pytest.approx(0.0, abs=1e-6)
+    assert row['points_missing'] == pytest.approx(0.5)
+    nothing = np.full(3, np.nan)
+    assert np.isnan(metrics.depth_errors(nothing, nothing)[1])
 
 
 def test_a_camera_that_is_thought_elsewhere(plate: Future) -> None:
