@@ -96,6 +96,11 @@ class Clips:
         self._data, self._config, self._stride = data, config, stride
         self._device = device
 
+    @property
+    def views(self) -> int:
+        """Of the episode that has the most."""
+        return max(episode.rgb.shape[1] for episode in self._data.episodes)
+
     def draw(self, rng: np.random.Generator, size: int, *, held: bool = False) -> Video:
         """Random videos of the training episodes, or of those that are held back."""
         clips = self._data.clip_batch(rng, size, self._held if held else self._training,
@@ -110,6 +115,9 @@ class PointmapVaeStep(nn.Module):
         super().__init__()
         self.vae = generator.parts.vae_pointmap
         self._reconstruct = generator.codec.reconstruct_points
+        self.requires_grad_(True)
+        # Several processes wait for the gradient of whatever takes one, and this is not used then.
+        self.vae.quant_conv.requires_grad_(generator.codec.quantised_targets)
 
     def forward(self, video: Video) -> tuple[Tensor, dict[str, float]]:
         """The loss of one video, and its parts to log."""
@@ -122,7 +130,7 @@ class PointmapVaeStep(nn.Module):
 def train_pointmap_vae(generator: Svd4dgenGenerator, clips: Clips, config: LoopConfig
                        ) -> dict[str, float]:
     """Train the pointmap VAE to return pointmaps; returns its error `mm` on held-back frames."""
-    step = PointmapVaeStep(generator).requires_grad_(True)
+    step = PointmapVaeStep(generator)
     check = _draws(clips, config, VALIDATION_CLIPS)
     measures = train(step, config, lambda rng: (clips.draw(rng, 1),),
                      lambda: _means([step(video)[1] for video in check]), better='mm')
@@ -131,11 +139,13 @@ def train_pointmap_vae(generator: Svd4dgenGenerator, clips: Clips, config: LoopC
 
 
 class DenoiserStep(nn.Module):
-    """The diffusion loss of a batch, at random noise."""
+    """The diffusion loss of a batch of clips of so many views, at random noise."""
 
-    def __init__(self, denoiser: MultiViewDenoiser) -> None:
+    def __init__(self, denoiser: MultiViewDenoiser, views: int) -> None:
         super().__init__()
         self.denoiser = denoiser
+        self.requires_grad_(True)
+        denoiser.cross_view.requires_grad_(views > 1)  # not used else, see PointmapVaeStep
 
     def forward(self, clean: Tensor, condition: Condition, gripper: Tensor
                 ) -> tuple[Tensor, dict[str, float]]:
@@ -155,7 +165,7 @@ def train_denoiser(generator: Svd4dgenGenerator, clips: Clips, config: LoopConfi
     (`points_mm`) and of those of the gripper (`gripper_mm`) in sampled held-back futures, and their
     `loss`."""
     codec, denoiser = generator.codec, generator.denoiser
-    step = DenoiserStep(denoiser).requires_grad_(True)
+    step = DenoiserStep(denoiser, clips.views)
 
     @torch.no_grad()
     def encode(video: Video) -> tuple[Tensor, Condition, Tensor]:

@@ -104,6 +104,38 @@ def test_the_loss_is_that_of_v_and_weighs_the_gripper() -> None:
     assert svd_losses.gripper_cells(mask, 8)[0].sum() == 9
 
 
+@pytest.fixture
+def processes(tmp_path):
+    """A group of one process."""
+    torch.distributed.init_process_group('gloo', f'file://{tmp_path}/store', rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize('quantised', [True, False])
+@pytest.mark.parametrize('views', [1, 2])
+def test_processes_share_the_gradients_of_every_model(processes, views: int,
+                                                      quantised: bool) -> None:
+    """They find in the second pass what got no gradient in the first."""
+    g = small(config=replace(CONFIG, quantised_targets=quantised))
+    video = svd.Video(
+        colour0=torch.rand(1, views, 3, 24, 32), points0=torch.rand(1, views, 24, 32, 3),
+        valid0=torch.ones(1, views, 24, 32, dtype=torch.bool),
+        colour=torch.rand(1, views, 2, 3, 24, 32), points=torch.rand(1, views, 2, 24, 32, 3),
+        valid=torch.ones(1, views, 2, 24, 32, dtype=torch.bool),
+        gripper=torch.ones(1, views, 2, 24, 32))
+    clean = torch.randn(1, views, 2, 2, 4, 12, 16)
+    cells = torch.ones(1, views, 2, 12, 16)
+    for step, batch in (
+            (svd.PointmapVaeStep(g), (video,)),
+            (svd.DenoiserStep(g.denoiser, views), (clean, random_condition(1, views), cells)),
+            (svd.GripperStep(g.parts.gripper).requires_grad_(True), (video,))):
+        shared = torch.nn.parallel.DistributedDataParallel(step)
+        for _ in range(2):
+            shared(*batch)[0].backward()
+    assert g.parts.vae_pointmap.quant_conv.weight.requires_grad is quantised
+
+
 def test_every_stage_learns(folder, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(svd, 'VALIDATION_CLIPS', 1)
     monkeypatch.setattr(svd, 'VALIDATION_STEPS', 1)
