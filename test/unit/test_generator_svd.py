@@ -201,6 +201,18 @@ def test_save_and_load_give_the_same_future(tmp_path) -> None:
     np.testing.assert_allclose(a.points, b.points, atol=1e-3)
 
 
+def test_weights_that_were_saved_in_half_precision_are_loaded_in_float32(tmp_path) -> None:
+    g = small()
+    for module in g._modules():
+        module.half()
+    g.save_pretrained(tmp_path)
+    loaded = parts.load(tmp_path)
+    for networks in (loaded, parts.load_svd(str(tmp_path))):
+        for name in ('unet', 'vae', 'vae_pointmap', 'image_encoder', 'cross_view', 'gripper'):
+            assert {p.dtype for p in getattr(networks, name).parameters()} == {torch.float32}, name
+    assert Svd4dgenGenerator(loaded, CONFIG).generate(observation(), task=TASK, seed=0).frames == 4
+
+
 def test_a_part_of_an_older_preset_does_not_stay(tmp_path) -> None:
     g = small()
     g.save_pretrained(tmp_path)
