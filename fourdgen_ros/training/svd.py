@@ -268,12 +268,14 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, svd: str | None = N
     knows_gripper = init is not None and networks.gripper is not None
     if networks.gripper is None:
         networks.gripper = parts.new_gripper()
+    data = Demonstrations(data_folders, tasks, limit=episodes)
+    if denoiser_minutes > 0:
+        config = replace(config, seen=size_of(data))
     device = PartialState().device
     generator = Svd4dgenGenerator(networks, config)
     generator.to(device)
     if checkpointing:
         networks.unet.enable_gradient_checkpointing()
-    data = Demonstrations(data_folders, tasks, limit=episodes)
     log.info('%d episodes', len(data.episodes))
     # The gripper network sees frames one by one: what time lies between them does not matter.
     near = max(1, round(config.dt * data.rate))
@@ -281,7 +283,8 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, svd: str | None = N
     if batch > 1:
         data.require_views()
     clips = Clips(data, config, stride, device)
-    bind_config(out, asdict(config))
+    # What the data are is bound below; runs of before know nothing of their size.
+    bind_config(out, asdict(replace(config, seen=None)))
     require_weights(out / 'gripper', gripper_minutes, '--gripper-minutes', given=knows_gripper)
     first = {'--svd': svd, '--init': init, '--seed': seed, '--data': data_folders,
              '--episodes': episodes}
@@ -309,6 +312,12 @@ def dt_of(data_folder: Path) -> float:
     """Seconds between frames that the data set has and that come near the paper's half second."""
     rate = float(read_meta(data_folder)['rate_hz'])
     return max(1, round(SvdConfig.dt * rate)) / rate
+
+
+def size_of(data: Demonstrations) -> tuple[int, int] | None:
+    """(height, width) in px of the images of a data set; None where they differ."""
+    sizes = {episode.rgb.shape[2:4] for episode in data.episodes}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def _draws(clips: Clips, config: LoopConfig, count: int) -> list[Video]:

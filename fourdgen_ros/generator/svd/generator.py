@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fourdgen_ros.core import se3
-from fourdgen_ros.core.camera import resize_view
 from fourdgen_ros.core.errors import GenerationError, InputError
 from fourdgen_ros.core.types import Future, Observation, RgbdView
 from fourdgen_ros.generator.checks import require_depth, require_seed, require_steps
@@ -24,6 +23,7 @@ from fourdgen_ros.generator.svd.gripper import gripper_masks
 from fourdgen_ros.generator.svd.latents import COLOUR, POINTS, LatentCodec
 from fourdgen_ros.generator.svd.parts import Parts, SvdConfig
 from fourdgen_ros.generator.svd.sampling import sample
+from fourdgen_ros.generator.svd.sizes import view_as_trained
 from fourdgen_ros.generator.svd.unet import MultiViewDenoiser
 from fourdgen_ros.generator.timing import Laps
 
@@ -79,7 +79,8 @@ class Svd4dgenGenerator:
         steps = self.config.steps if steps is None else steps
         self._check(observation, task, seed, steps)
         seed = int(seed)  # torch takes none of numpy's kinds
-        views = [resize_view(v, self.config.height, self.config.width) for v in observation.views]
+        views = [view_as_trained(v, self.config.seen, self.config.height, self.config.width)
+                 for v in observation.views]
         colour0, points0, valid0 = self._tensors(views)
         condition = self.condition(colour0[None], points0[None], valid0[None])
         clock.lap('prepare')

@@ -45,7 +45,8 @@ class SvdConfig:
 
     Images of height x width px; `frames` generated frames, `dt` s apart; the `tasks` it knows, of
     which it cannot be told one; default `steps` and `guidance` of `sample`; see `image_tokens` for
-    `clip_by`, `LatentCodec` for `quantised_targets` and `Condition` for `ids`.
+    `clip_by`, `LatentCodec` for `quantised_targets` and `Condition` for `ids`. `seen` is the
+    (height, width) of the data's images before they were resized, where it is known.
     """
 
     tasks: tuple[str, ...]
@@ -58,6 +59,7 @@ class SvdConfig:
     clip_by: str = 'view'
     quantised_targets: bool = True
     ids: tuple[float, float, float] = (6.0, 127.0, 0.0)
+    seen: tuple[int, int] | None = None
 
     @classmethod
     def load(cls, file: Path) -> SvdConfig:
