@@ -66,7 +66,7 @@ def training_step(generator: Svd4dgenGenerator, count: int = 3) -> dict[str, flo
     """Seconds of a step and the most GB of the GPU that it takes."""
     config, cell, device = generator.config, generator.codec.cell, generator.parts.unet.device
     generator.parts.unet.enable_gradient_checkpointing()
-    step = DenoiserStep(generator.denoiser).requires_grad_(True).train()
+    step = DenoiserStep(generator.denoiser, views=2).train()
     optimizer = torch.optim.AdamW(step.parameters(), lr=1e-6, fused=True)
     h, w = config.height // cell, config.width // cell
     clean = torch.randn(1, 2, 2, config.frames, 4, h, w, device=device)

@@ -158,8 +158,14 @@ class Future:
         _require(bool(np.isfinite(self.K).all() and (self.K[:, [0, 1], [0, 1]] > 0).all()),
                  'K of future', 'finite numbers with positive focal lengths, in pixels of the '
                  'generated images', self.K.tolist())
+        self._require_names('cameras')
         _require(len(self.cameras) == views and len(set(self.cameras)) == views,
                  'cameras of future', f'{views} distinct names', self.cameras)
+
+    def _require_names(self, name: str) -> None:
+        value = getattr(self, name)
+        _require(isinstance(value, tuple | list) and all(isinstance(word, str) for word in value),
+                 f'{name} of future', 'a tuple of names, each a str', repr(value))
 
     def _require_words(self) -> None:
         for name, bits in (('seed', 64), ('steps', 32)):
@@ -170,16 +176,14 @@ class Future:
         for name in ('generator', 'frame_id'):
             value = getattr(self, name)
             _require(isinstance(value, str), f'{name} of future', 'a str', repr(value))
-        for name in ('cameras', 'frame_ids'):
-            value = getattr(self, name)
-            _require(all(isinstance(word, str) for word in value), f'{name} of future',
-                     'names, each a str', value)
+        self._require_names('frame_ids')
         _require(len(self.frame_ids) == len(self.cameras), 'frame_ids of future',
                  f'{len(self.cameras)}, one per camera', self.frame_ids)
 
     def _require_values(self) -> None:
-        _require(0.0 < self.dt <= MAX_DT, 'dt of future', f'above 0 and at most {MAX_DT:g} s',
-                 self.dt, 'Give it in seconds.')
+        _require(isinstance(self.dt, float | int | np.number) and 0.0 < self.dt <= MAX_DT,
+                 'dt of future', f'a number above 0 and at most {MAX_DT:g} s', repr(self.dt),
+                 'Give it in seconds.')
         low, high = float(self.gripper.min()), float(self.gripper.max())  # NaN when one is
         _require(-1e-3 <= low <= high <= 1.0 + 1e-3, 'gripper of future', 'a mask in 0..1',
                  f'{low:g}..{high:g}',

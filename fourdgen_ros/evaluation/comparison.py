@@ -133,7 +133,8 @@ def standings(entries: Sequence[Entry]) -> list[Standing]:
 
 # measure -> (heading, digits)
 _OPEN = {'tcp_mm': ('TCP mm', 1), 'tcp_deg': ('TCP deg', 1), 'gripper_points_mm': ('gripper mm', 1),
-         'moving_points_mm': ('moving mm', 1), 'points_mm': ('all mm', 1),
+         'gripper_points_missing': ('gripper left out', 3), 'moving_points_mm': ('moving mm', 1),
+         'points_mm': ('all mm', 1), 'points_missing': ('left out', 3),
          'camera_mm': ('camera mm', 1), 'cross_view_iou': ('mIoU', 2), 'psnr_db': ('PSNR dB', 1),
          'abs_rel': ('AbsRel', 3), 'delta_125': ('δ<1.25', 3), 'generate_s': ('s a future', 2)}
 

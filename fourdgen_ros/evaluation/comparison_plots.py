@@ -29,7 +29,7 @@ def save_plots(cells: Sequence[Entry], folder: Path) -> None:
         _panels(closed, folder / 'stages.png', _stages)
     if opened:
         _panels(opened, folder / 'tcp_error.png', _tcp_error)
-    agreeing = [c for c in opened if any('cross_view_iou' in f for f in c.open['futures'])]
+    agreeing = [c for c in opened if _found(c, 'cross_view_iou')]
     if agreeing:
         _panels(agreeing, folder / 'agreement.png', _agreement)
 
@@ -84,13 +84,16 @@ def _tcp_error(axes: Axes, cells: Sequence[Entry]) -> None:
     axes.legend(fontsize=8)
 
 
+def _found(entry: Entry, key: str) -> list[float]:
+    """A measure of the futures that have it; it may be NaN in older reports."""
+    return [f[key] for f in entry.open['futures'] if np.isfinite(f.get(key, np.nan))]
+
+
 def _agreement(axes: Axes, cells: Sequence[Entry]) -> None:
     """Cross-view gripper IoU of every future, and the median of the true ones."""
-    values = [[f['cross_view_iou'] for f in c.open['futures'] if 'cross_view_iou' in f]
-              for c in cells]
-    axes.boxplot(values, tick_labels=[c.generator for c in cells], whis=(0, 100))
-    true = [f['true_cross_view_iou'] for c in cells for f in c.open['futures']
-            if 'true_cross_view_iou' in f]
+    axes.boxplot([_found(c, 'cross_view_iou') for c in cells],
+                 tick_labels=[c.generator for c in cells], whis=(0, 100))
+    true = [value for c in cells for value in _found(c, 'true_cross_view_iou')]
     axes.axhline(float(np.median(true)), ls=':', color='gray', label='true futures, median')
     axes.set_ylim(0.0, 1.0)
     axes.set_ylabel('cross-view gripper IoU')

@@ -13,6 +13,7 @@ MEASURES = {
     'moving_points_mm': ('points, moving pixels', 'mm', 1),
     'gripper_points_mm': ('points, gripper pixels', 'mm', 1),
     'points_missing': ('share of points left out', '', 3),
+    'gripper_points_missing': ('share of gripper points left out', '', 3),
     'camera_mm': ('points of other views at frame 0: their camera', 'mm', 1),
     'mask_iou': ('gripper mask IoU with the truth', '', 2),
     'cross_view_iou': ('cross-view gripper IoU', '', 2),

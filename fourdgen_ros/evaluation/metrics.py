@@ -82,18 +82,20 @@ def _box(mask: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
     return cells.min(0), cells.max(0) + 1
 
 
-def cross_view_iou(future: Future, T_ref_cameras: Array) -> tuple[Array, Array]:
+def cross_view_iou(future: Future, true: Future, T_ref_cameras: Array) -> tuple[Array, Array]:
     """Whether the views agree on where the gripper is: IoU of masks and of boxes, (pairs, T).
 
     The gripper's pixels of one view are lifted by their points into the other (every ordered pair
     of views), with its true pose T_ref_camera (V, 4, 4), and compared with the gripper mask there
     (the protocol of 4DGen). Two cameras see different sides of a hand, so that even a true future
-    stays far below 1: compare with its value. NaN where neither view shows the gripper.
+    stays far below 1: compare with its value. Where neither view shows the gripper it is 0 if the
+    truth shows it in both, or else leaving the gripper out would cost nothing, and NaN if not.
     """
     views, frames = future.rgb.shape[:2]
     if views < 2:
         raise InputError('future', expected='two views or more to compare', got=str(views))
     gripper = future.gripper > MASK
+    shown = (true.gripper > MASK).any((2, 3))
     size = future.rgb.shape[2:4]
     pairs = list(permutations(range(views), 2))
     masks, boxes = np.empty((2, len(pairs), frames))
@@ -105,6 +107,9 @@ def cross_view_iou(future: Future, T_ref_cameras: Array) -> tuple[Array, Array]:
             lifted = _fill(lifted)
             masks[i, t] = mask_iou(lifted, gripper[b, t])
             boxes[i, t] = box_iou(lifted, gripper[b, t])
+        expected = shown[a] & shown[b]
+        for found in (masks[i], boxes[i]):
+            found[expected & np.isnan(found)] = 0.0
     return masks, boxes
 
 
@@ -120,18 +125,25 @@ def point_errors(future: Future, true: Future) -> dict[str, float]:
 
     `points_mm`: of all pixels; `moving_points_mm`: where the true point is more than `MOVED` away
     from that of frame 0; `gripper_points_mm`: where the truth shows the gripper; NaN where there is
-    no such pixel. Pixels count that are valid in both; `points_missing` is the share of the truly
-    valid ones that the future leaves out.
+    no such pixel. Pixels count that are valid in both; `points_missing` and, of the gripper,
+    `gripper_points_missing` are the shares of the truly valid ones that the future leaves out.
     """
-    both = (true.valid & future.valid)[:, 1:]
+    known, gripper = true.valid[:, 1:], true.gripper[:, 1:] > MASK
+    both = known & future.valid[:, 1:]
     error = np.linalg.norm(future.points[:, 1:].astype(float) - true.points[:, 1:], axis=-1)
     with np.errstate(invalid='ignore'):
         moved = np.linalg.norm(true.points[:, 1:] - true.points[:, :1], axis=-1) > MOVED
     regions = {'points_mm': both, 'moving_points_mm': both & moved,
-               'gripper_points_mm': both & (true.gripper[:, 1:] > MASK)}
+               'gripper_points_mm': both & gripper}
     row = {name: float(1e3 * error[chosen].mean()) if chosen.any() else float('nan')
            for name, chosen in regions.items()}
-    return row | {'points_missing': 1.0 - float(both.sum() / max(1, true.valid[:, 1:].sum()))}
+    return row | {'points_missing': _left_out(both, known),
+                  'gripper_points_missing': _left_out(both & gripper, known & gripper)}
+
+
+def _left_out(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> float:
+    """Share of `whole` that is not in `part`; NaN of nothing."""
+    return 1.0 - float(part.sum() / whole.sum()) if whole.any() else float('nan')
 
 
 def camera_error(future: Future, true: Future) -> float:
@@ -152,12 +164,13 @@ def psnr(image: NDArray[np.uint8], true: NDArray[np.uint8]) -> float:
 
 def depth_errors(depth: NDArray, true: NDArray) -> tuple[float, float]:
     """AbsRel and the share with max(d / d*, d* / d) < 1.25, metric and without alignment, over the
-    pixels where both depths are finite and positive."""
+    pixels where both depths are finite and positive. Without any such pixel AbsRel is NaN, and the
+    share is 0 where the truth has depth."""
     with np.errstate(invalid='ignore'):
         both = (depth > 0) & (true > 0)
     d, t = depth[both].astype(float), true[both].astype(float)
     if not len(d):
-        return float('nan'), float('nan')
+        return float('nan'), 0.0 if (true > 0).any() else float('nan')
     ratio = np.maximum(d / t, t / d)
     return float(np.mean(np.abs(d - t) / t)), float(np.mean(ratio < 1.25))
 

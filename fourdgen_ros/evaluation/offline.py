@@ -8,6 +8,7 @@ Where an episode ends before the future does, its last record stands still.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from fourdgen_ros.core import se3
-from fourdgen_ros.core.camera import pointmap
+from fourdgen_ros.core.camera import pointmap, resize_intrinsics
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.types import Future, Observation, RgbdView
 from fourdgen_ros.evaluation import metrics
@@ -32,6 +33,7 @@ from fourdgen_ros.evaluation.openloop import (
 from fourdgen_ros.evaluation.seeds import Batch
 from fourdgen_ros.evaluation.stack import limit_threads
 from fourdgen_ros.generator.dynamics import pose_from_9d
+from fourdgen_ros.generator.svd.sizes import fitted, fitted_colours
 from fourdgen_ros.generator.tool import tool_poses
 from fourdgen_ros.tracker.backends import load_tracker, tracker_values
 from fourdgen_ros.tracker.embedded import EmbeddedTracker
@@ -65,7 +67,8 @@ class RecordedLoop:
 
     def run(self, number: int) -> list[dict[str, object]]:
         """One row of measures per start in one of the held-out episodes, the `number`-th, see
-        `OpenLoop.run`. Raises InputError for futures of other views, of another size or rate."""
+        `OpenLoop.run`. Raises InputError for futures of other views, smaller ones, or of another
+        rate."""
         episode = self._data.episodes[self._held[number]]
         every = max(1, round(EVERY * self._data.rate))
         return [self._measure(number, episode, t) for t in range(0, len(episode) - 1, every)]
@@ -80,15 +83,16 @@ class RecordedLoop:
         if future is None:
             return row
         metrics.require_comparable(future, observation)
-        size = episode.rgb.shape[2:4]
-        if future.rgb.shape[2:4] != size:
-            height, width = future.rgb.shape[2:4]
+        size, (height, width) = episode.rgb.shape[2:4], future.rgb.shape[2:4]
+        if height < size[0] or width < size[1]:
             raise InputError(f'data set {self._folder}', expected=f'images of {height}x{width}, as '
                              'the generator makes them', got=f'{size[0]}x{size[1]}',
                              hint=f'Make it so: fourdgen data cache --size {height} {width}.')
         stride = self._data.stride(future.dt)
         records = np.minimum(t + stride * np.arange(future.frames), len(episode) - 1)
         T_ref_cameras = _camera_poses(episode)
+        if (height, width) != size:  # a model whose training enlarged them
+            episode, records = _enlarged(episode, records, height, width), np.arange(future.frames)
         truth = _truth(episode, records, T_ref_cameras, future)
         here = np.eye(4)
         return (row | tracker_alone(truth, T_ref_cameras, self._tracker, here)
@@ -109,6 +113,18 @@ def _camera_poses(episode: Episode) -> Array:
     """T_ref_camera (V, 4, 4)."""
     R, p = pose_from_9d(torch.from_numpy(episode.camera).double())
     return se3.make(R.numpy(), p.numpy())
+
+
+def _enlarged(episode: Episode, records: NDArray[np.int64], height: int, width: int) -> Episode:
+    """The `records` of an episode alone, at height x width px."""
+    def nearest(images: NDArray) -> NDArray:
+        values = torch.from_numpy(images[records].astype(np.float32))
+        return fitted(values, height, width, smooth=False).numpy().astype(images.dtype)
+
+    K = np.stack([resize_intrinsics(K, episode.rgb.shape[2:4], height, width) for K in episode.K])
+    return replace(episode, rgb=fitted_colours(episode.rgb[records], height, width),
+                   depth=nearest(episode.depth), gripper=nearest(episode.gripper), K=K,
+                   tcp=episode.tcp[records])
 
 
 def _truth(episode: Episode, records: NDArray[np.int64], T_ref_cameras: Array,

@@ -140,7 +140,7 @@ def imagine(generator: Generator, observation: Observation, task: str, seed: int
 def tracker_alone(truth: Truth, T_ref_cameras: Array, tracker: Tracker,
                   T_base_ref: Array) -> dict[str, object]:
     """The measures `true_...`: of the true future, and of what the tracker makes of it."""
-    return (agreement(truth.future, T_ref_cameras, 'true_')
+    return (agreement(truth.future, truth.future, T_ref_cameras, 'true_')
             | _tracked(tracker, truth.future, truth, T_base_ref, 'true_'))
 
 
@@ -150,7 +150,7 @@ def against_truth(future: Future, truth: Truth, T_ref_cameras: Array, tracker: T
     where `T_base_ref` says."""
     compared = compare(future, truth.future, T_ref_cameras)
     return ({name: value for name, value in compared.items() if np.isfinite(value)}
-            | agreement(future, T_ref_cameras, '')
+            | agreement(future, truth.future, T_ref_cameras, '')
             | _tracked(tracker, future, truth, T_base_ref, ''))
 
 
@@ -178,7 +178,7 @@ def compare(future: Future, true: Future, T_ref_cameras: Array) -> dict[str, flo
     relative, near = zip(*(metrics.depth_errors(
         metrics.view_depth(future, v, T)[1:], metrics.view_depth(true, v, T)[1:])
         for v, T in enumerate(T_ref_cameras)), strict=True)
-    row['abs_rel'], row['delta_125'] = float(np.mean(relative)), float(np.mean(near))
+    row['abs_rel'], row['delta_125'] = _mean(relative), _mean(near)
     row |= metrics.point_errors(future, true)
     row['camera_mm'] = metrics.camera_error(future, true)
     row['mask_iou'] = _mean([metrics.mask_iou(a, b) for a, b in zip(
@@ -187,13 +187,16 @@ def compare(future: Future, true: Future, T_ref_cameras: Array) -> dict[str, flo
     return row
 
 
-def agreement(future: Future, T_ref_cameras: Array, prefix: str) -> dict[str, float]:
-    """Cross-view IoU of the frames after the first; nothing for a single view or without points."""
+def agreement(future: Future, true: Future, T_ref_cameras: Array,
+              prefix: str) -> dict[str, float]:
+    """Cross-view IoU of the frames after the first; nothing for a single view, without points, and
+    where there is no gripper to see."""
     if len(T_ref_cameras) < 2 or not future.valid.any():
         return {}
-    masks, boxes = metrics.cross_view_iou(future, T_ref_cameras)
-    return {f'{prefix}cross_view_iou': _mean(masks[:, 1:].ravel()),
-            f'{prefix}cross_view_box_iou': _mean(boxes[:, 1:].ravel())}
+    masks, boxes = metrics.cross_view_iou(future, true, T_ref_cameras)
+    means = {f'{prefix}cross_view_iou': _mean(masks[:, 1:].ravel()),
+             f'{prefix}cross_view_box_iou': _mean(boxes[:, 1:].ravel())}
+    return {name: mean for name, mean in means.items() if np.isfinite(mean)}
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -253,7 +256,7 @@ def measured(build: Callable[..., Callable[[int], dict]], args: tuple, seeds: It
 PER_FRAME = ('tcp_mm', 'tcp_deg', 'opening_mm')
 PER_FUTURE = ('generate_s', 'track_ms_per_frame', 'cross_view_iou', 'cross_view_box_iou',
               'mask_iou', 'points_mm', 'moving_points_mm', 'gripper_points_mm', 'points_missing',
-              'camera_mm', 'psnr_db', 'abs_rel', 'delta_125')
+              'gripper_points_missing', 'camera_mm', 'psnr_db', 'abs_rel', 'delta_125')
 
 
 def summarise(rows: list[dict]) -> dict[str, dict]:

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fourdgen_ros.core.errors import GenerationError, InputError
+from fourdgen_ros.core.errors import FourdgenError, GenerationError, InputError
 from fourdgen_ros.core.types import Future, Observation
 from fourdgen_ros.evaluation.own_checks import require_of
 
@@ -34,9 +34,10 @@ def load_own(name: str) -> Generator:
     an object that has `generate` already does.
 
     Its `generate` raises GenerationError where that of the class returns no `Future` of its
-    observation, see `require_of`, or one that could not be built. Raises InputError when there is
-    no such module or class, when it cannot be made without arguments, or when it makes no
-    generator; what the module or the class itself raises comes through.
+    observation, see `require_of`, one that could not be built, or raises what is no error of this
+    package. Raises InputError when there is no such module or class, when it cannot be made without
+    arguments, or when it makes no generator; what the module or the constructor itself raises comes
+    through.
     """
     _require_module(name)
     module, _, attribute = name.partition(':')
@@ -117,6 +118,13 @@ class _Own:
                 raise
             raise GenerationError(f'{error.what} of {self._title}', expected=error.expected,
                                   got=error.got, hint=error.hint) from error
+        except FourdgenError:
+            raise
+        except Exception as error:  # one that failed must not end a measurement
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            raise GenerationError(f'generate() of {self._title}', expected='a future',
+                                  got=f'{type(error).__name__}: {error}',
+                                  hint=f'See {where.filename}:{where.lineno}.') from error
         require_of(future, observation, self._title)
         return replace(future, frame_ids=tuple(
             view.frame_id for view in observation.views[:len(future.cameras)]))

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 
 from fourdgen_ros.core.errors import InputError
@@ -15,6 +17,12 @@ def require_steps(steps: int) -> None:
     """Raise InputError unless there is at least one denoising step."""
     if steps < 1:
         raise InputError('steps', expected='at least 1', got=str(steps))
+
+
+def require_seed(seed: int) -> None:
+    """Raise InputError unless it is one of torch's noise and of a `Future`, also as numpy's."""
+    if not (isinstance(seed, Integral) and 0 <= int(seed) < 2**64):
+        raise InputError('seed', expected='a whole number from 0 on, below 2^64', got=repr(seed))
 
 
 def require_depth(observation: Observation, depth_range: tuple[float, float]) -> None:

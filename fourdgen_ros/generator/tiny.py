@@ -17,7 +17,7 @@ from fourdgen_ros.core import se3
 from fourdgen_ros.core.camera import pointmap, resize_view
 from fourdgen_ros.core.errors import GenerationError, InputError
 from fourdgen_ros.core.types import Future, Observation, RgbdView
-from fourdgen_ros.generator.checks import require_depth, require_steps
+from fourdgen_ros.generator.checks import require_depth, require_seed, require_steps
 from fourdgen_ros.generator.codec import PLANE, FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics, pose_from_9d
 from fourdgen_ros.generator.layers import DEPTH_RANGE, frame_tensor, rays
@@ -78,7 +78,8 @@ class TinyGenerator:
         # 1. Check and prepare the inputs
         clock = Laps()
         steps = DEFAULT_STEPS if steps is None else steps
-        self._check(observation, task, steps)
+        self._check(observation, task, seed, steps)
+        seed = int(seed)  # torch takes none of numpy's kinds
         height, width = self.codec.config.height, self.codec.config.width
         views = [resize_view(v, height, width) for v in observation.views]
         device = self.codec.device
@@ -139,7 +140,7 @@ class TinyGenerator:
         told = 0.1 * tools[..., 9].mean(0).clamp_min(0.0).float().cpu().numpy()
         return replace(result, timings=clock.laps, opening=told)
 
-    def _check(self, observation: Observation, task: str, steps: int) -> None:
+    def _check(self, observation: Observation, task: str, seed: int, steps: int) -> None:
         if task not in self.dynamics.config.tasks:
             raise InputError('task', expected=f'one of {list(self.dynamics.config.tasks)}',
                              got=repr(task), hint='The checkpoint was not trained on it.')
@@ -148,6 +149,7 @@ class TinyGenerator:
             raise InputError('observation', expected=f'at most {limit} views',
                              got=str(len(observation.views)),
                              hint='Name fewer cameras, or train on as many.')
+        require_seed(seed)
         require_steps(steps)
         if self.codec.config.depth:
             require_depth(observation, DEPTH_RANGE)

@@ -96,6 +96,11 @@ class Clips:
         self._data, self._config, self._stride = data, config, stride
         self._device = device
 
+    @property
+    def views(self) -> int:
+        """Of the episode that has the most."""
+        return max(episode.rgb.shape[1] for episode in self._data.episodes)
+
     def draw(self, rng: np.random.Generator, size: int, *, held: bool = False) -> Video:
         """Random videos of the training episodes, or of those that are held back."""
         clips = self._data.clip_batch(rng, size, self._held if held else self._training,
@@ -110,6 +115,9 @@ class PointmapVaeStep(nn.Module):
         super().__init__()
         self.vae = generator.parts.vae_pointmap
         self._reconstruct = generator.codec.reconstruct_points
+        self.requires_grad_(True)
+        # Several processes wait for the gradient of whatever takes one, and this is not used then.
+        self.vae.quant_conv.requires_grad_(generator.codec.quantised_targets)
 
     def forward(self, video: Video) -> tuple[Tensor, dict[str, float]]:
         """The loss of one video, and its parts to log."""
@@ -122,7 +130,7 @@ class PointmapVaeStep(nn.Module):
 def train_pointmap_vae(generator: Svd4dgenGenerator, clips: Clips, config: LoopConfig
                        ) -> dict[str, float]:
     """Train the pointmap VAE to return pointmaps; returns its error `mm` on held-back frames."""
-    step = PointmapVaeStep(generator).requires_grad_(True)
+    step = PointmapVaeStep(generator)
     check = _draws(clips, config, VALIDATION_CLIPS)
     measures = train(step, config, lambda rng: (clips.draw(rng, 1),),
                      lambda: _means([step(video)[1] for video in check]), better='mm')
@@ -131,11 +139,13 @@ def train_pointmap_vae(generator: Svd4dgenGenerator, clips: Clips, config: LoopC
 
 
 class DenoiserStep(nn.Module):
-    """The diffusion loss of a batch, at random noise."""
+    """The diffusion loss of a batch of clips of so many views, at random noise."""
 
-    def __init__(self, denoiser: MultiViewDenoiser) -> None:
+    def __init__(self, denoiser: MultiViewDenoiser, views: int) -> None:
         super().__init__()
         self.denoiser = denoiser
+        self.requires_grad_(True)
+        denoiser.cross_view.requires_grad_(views > 1)  # not used else, see PointmapVaeStep
 
     def forward(self, clean: Tensor, condition: Condition, gripper: Tensor
                 ) -> tuple[Tensor, dict[str, float]]:
@@ -155,7 +165,7 @@ def train_denoiser(generator: Svd4dgenGenerator, clips: Clips, config: LoopConfi
     (`points_mm`) and of those of the gripper (`gripper_mm`) in sampled held-back futures, and their
     `loss`."""
     codec, denoiser = generator.codec, generator.denoiser
-    step = DenoiserStep(denoiser).requires_grad_(True)
+    step = DenoiserStep(denoiser, clips.views)
 
     @torch.no_grad()
     def encode(video: Video) -> tuple[Tensor, Condition, Tensor]:
@@ -258,12 +268,14 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, svd: str | None = N
     knows_gripper = init is not None and networks.gripper is not None
     if networks.gripper is None:
         networks.gripper = parts.new_gripper()
+    data = Demonstrations(data_folders, tasks, limit=episodes)
+    if denoiser_minutes > 0:
+        config = replace(config, seen=size_of(data))
     device = PartialState().device
     generator = Svd4dgenGenerator(networks, config)
     generator.to(device)
     if checkpointing:
         networks.unet.enable_gradient_checkpointing()
-    data = Demonstrations(data_folders, tasks, limit=episodes)
     log.info('%d episodes', len(data.episodes))
     # The gripper network sees frames one by one: what time lies between them does not matter.
     near = max(1, round(config.dt * data.rate))
@@ -271,7 +283,8 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, svd: str | None = N
     if batch > 1:
         data.require_views()
     clips = Clips(data, config, stride, device)
-    bind_config(out, asdict(config))
+    # What the data are is bound below; runs of before know nothing of their size.
+    bind_config(out, asdict(replace(config, seen=None)))
     require_weights(out / 'gripper', gripper_minutes, '--gripper-minutes', given=knows_gripper)
     first = {'--svd': svd, '--init': init, '--seed': seed, '--data': data_folders,
              '--episodes': episodes}
@@ -299,6 +312,12 @@ def dt_of(data_folder: Path) -> float:
     """Seconds between frames that the data set has and that come near the paper's half second."""
     rate = float(read_meta(data_folder)['rate_hz'])
     return max(1, round(SvdConfig.dt * rate)) / rate
+
+
+def size_of(data: Demonstrations) -> tuple[int, int] | None:
+    """(height, width) in px of the images of a data set; None where they differ."""
+    sizes = {episode.rgb.shape[2:4] for episode in data.episodes}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def _draws(clips: Clips, config: LoopConfig, count: int) -> list[Video]:

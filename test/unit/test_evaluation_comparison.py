@@ -47,6 +47,18 @@ def test_the_table_tells_each_generator_apart() -> None:
     assert ours.endswith('| 30.0 |  |  | 0.5 | 0.71 |')
 
 
+def test_the_table_tells_what_futures_leave_out_and_nothing_of_older_reports() -> None:
+    new, old = entry('new', 1, [1.0, 2.0, 3.0]), entry('old', 1, [1.0, 2.0, 3.0])
+    new.open['measures'] |= {'points_missing': {'n': 3, 'p50': 0.25, 'p90': 0.5},
+                             'gripper_points_missing': {'n': 3, 'p50': 0.125, 'p90': 0.5}}
+    header, _, *rows = [line.split(' | ') for line in table([new, old]).splitlines()
+                        if line.startswith(('| generator (', '| new | 2.0', '| old | 2.0'))
+                        or line.startswith('| ---')][-4:]
+    told = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    assert (told['| new']['gripper left out'], told['| new']['left out']) == ('0.125', '0.250')
+    assert (told['| old']['gripper left out'], told['| old']['left out']) == ('', '')
+
+
 def test_the_table_counts_futures_that_failed() -> None:
     some, none = entry('some', 1, [1.0, 2.0, 3.0]), entry('none', 1, [1.0, 2.0, 3.0])
     some.open['measures'] |= {'generation_failures': {'n': 9, 'failed': 2},
@@ -82,6 +94,9 @@ def test_plots(tmp_path: Path) -> None:
 
 def test_without_points_there_is_no_agreement_to_plot(tmp_path: Path) -> None:
     rgb = entry('rgb', 8, [1.0, 2.0, 3.0])
+    rgb.open['futures'][0]['cross_view_iou'] = float('nan')  # as older reports tell it
+    save_plots([rgb], tmp_path)
+    assert not (tmp_path / 'agreement.png').exists()
     del rgb.open['futures'][0]['cross_view_iou']
     save_plots([rgb], tmp_path)
     assert not (tmp_path / 'agreement.png').exists()

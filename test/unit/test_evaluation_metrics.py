@@ -13,6 +13,7 @@ from fourdgen_ros.core.camera import intrinsics_from_fovy, resize_intrinsics
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.types import Future, Observation, RgbdView
 from fourdgen_ros.evaluation import metrics
+from fourdgen_ros.evaluation.openloop import compare
 
 H, W = 60, 80
 K = intrinsics_from_fovy(0.8, H, W)
@@ -47,7 +48,7 @@ def plate() -> Future:
 
 
 def test_views_that_agree(plate: Future) -> None:
-    masks, boxes = metrics.cross_view_iou(plate, T_REF_CAMERAS)
+    masks, boxes = metrics.cross_view_iou(plate, plate, T_REF_CAMERAS)
     assert masks.shape == boxes.shape == (2, 2)
     assert masks.min() > 0.85
     assert boxes.min() > 0.85
@@ -57,23 +58,26 @@ def test_views_that_disagree(plate: Future) -> None:
     """A plate that one view imagines elsewhere lowers the IoU by the share that is missed."""
     points = plate.points.copy()
     points[0, 1, ..., 0] += HALF  # half a plate aside
-    masks, _ = metrics.cross_view_iou(replace(plate, points=points), T_REF_CAMERAS)
+    masks, _ = metrics.cross_view_iou(replace(plate, points=points), plate, T_REF_CAMERAS)
     assert masks[0, 0] > 0.85
     assert masks[0, 1] == pytest.approx(1.0 / 3.0, abs=0.08)
     points[0, 1, ..., 0] += 3.0 * HALF
-    masks, boxes = metrics.cross_view_iou(replace(plate, points=points), T_REF_CAMERAS)
+    masks, boxes = metrics.cross_view_iou(replace(plate, points=points), plate, T_REF_CAMERAS)
     assert masks[0, 1] == 0.0
     assert boxes[0, 1] == 0.0
 
 
 def test_no_gripper_is_no_agreement(plate: Future) -> None:
-    masks, boxes = metrics.cross_view_iou(
-        replace(plate, gripper=np.zeros_like(plate.gripper)), T_REF_CAMERAS)
+    nothing = replace(plate, gripper=np.zeros_like(plate.gripper))
+    masks, boxes = metrics.cross_view_iou(nothing, plate, T_REF_CAMERAS)
+    assert (masks == 0.0).all()
+    assert (boxes == 0.0).all()
+    masks, boxes = metrics.cross_view_iou(nothing, nothing, T_REF_CAMERAS)
     assert np.isnan(masks).all()
     assert np.isnan(boxes).all()
     gone = plate.gripper.copy()
     gone[1] = 0.0  # one view shows it, the other does not
-    masks, boxes = metrics.cross_view_iou(replace(plate, gripper=gone), T_REF_CAMERAS)
+    masks, boxes = metrics.cross_view_iou(replace(plate, gripper=gone), plate, T_REF_CAMERAS)
     assert (masks == 0.0).all()
     assert (boxes == 0.0).all()
 
@@ -83,7 +87,7 @@ def test_one_view_cannot_be_compared(plate: Future) -> None:
                        ('rgb', 'points', 'valid', 'gripper', 'K', 'cameras')},
                     dt=0.4, stamp=0, generator='test')
     with pytest.raises(InputError, match='two views'):
-        metrics.cross_view_iou(single, T_REF_CAMERAS[:1])
+        metrics.cross_view_iou(single, single, T_REF_CAMERAS[:1])
 
 
 def _part(future: Future, views: int, frames: int) -> Future:
@@ -149,7 +153,30 @@ def test_point_errors_by_region(plate: Future) -> None:
     assert errors['moving_points_mm'] == pytest.approx(6.0, abs=1e-3)
     assert 2.0 < errors['points_mm'] < 3.0
     assert errors['points_missing'] == pytest.approx(5.0 / H)
+    assert errors['gripper_points_missing'] == 0.0
     assert np.isnan(metrics.point_errors(plate, plate)['moving_points_mm'])
+
+
+def test_gripper_points_that_are_left_out_are_counted(plate: Future) -> None:
+    gripper, valid = plate.gripper > metrics.MASK, plate.valid.copy()
+    valid[0, 1] &= ~gripper[0, 1]  # that of one view
+    errors = metrics.point_errors(replace(plate, valid=valid), plate)
+    assert errors['gripper_points_missing'] == pytest.approx(
+        gripper[0, 1].sum() / gripper[:, 1].sum())
+    assert 0.0 < errors['points_missing'] < 0.1
+    nowhere = replace(plate, gripper=np.zeros_like(plate.gripper))
+    assert np.isnan(metrics.point_errors(plate, nowhere)['gripper_points_missing'])
+
+
+def test_a_view_without_depth_is_wrong_everywhere(plate: Future) -> None:
+    points, valid = plate.points.copy(), plate.valid.copy()
+    points[1, 1:], valid[1, 1:] = np.nan, False
+    row = compare(replace(plate, points=points, valid=valid), plate, T_REF_CAMERAS)
+    assert row['delta_125'] == pytest.approx(0.5)
+    assert row['abs_rel'] == pytest.approx(0.0, abs=1e-6)
+    assert row['points_missing'] == pytest.approx(0.5)
+    nothing = np.full(3, np.nan)
+    assert np.isnan(metrics.depth_errors(nothing, nothing)[1])
 
 
 def test_a_camera_that_is_thought_elsewhere(plate: Future) -> None:

@@ -6,15 +6,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from fourdgen_ros.cli import evaluate as verb
+from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import GenerationError, InputError
 from fourdgen_ros.core.types import Future
-from fourdgen_ros.evaluation.openloop import OpenLoop, summarise
+from fourdgen_ros.evaluation.openloop import OpenLoop, agreement, summarise
 from fourdgen_ros.evaluation.stack import build_tracker
 from fourdgen_ros.evaluation.still import StillGenerator
 from fourdgen_ros.sim.cell import Cell
+from fourdgen_ros.sim.oracle import OracleGenerator
 
 TASK = 'PlaceAppleFromBowlIntoBin'
 
@@ -76,6 +79,26 @@ def test_the_truth_follows_the_shape_of_each_future() -> None:
     # who stands still is off by what the expert moves, which is less in less time
     assert rows[2]['tcp_mm'][-1] < rows[1]['tcp_mm'][-1]
     assert rows[4]['tcp_mm'] == rows[0]['tcp_mm']
+
+
+def test_a_gripper_that_is_not_drawn_costs_agreement() -> None:
+    cell = Cell(TASK)
+    cell.reset(2)
+    true = OracleGenerator(cell.state, 8, 0.4, 48, 64).generate(cell.observe(96, 128), task=TASK,
+                                                                seed=0)
+    poses = np.stack([cell.T_base_camera(camera) for camera in cell.cameras])
+    T_ref_cameras = se3.inverse(poses[0]) @ poses
+    blank = true.gripper.copy()
+    blank[:, 4:] = 0.0
+    full, three, none = (agreement(replace(true, gripper=gripper), true, T_ref_cameras, '')
+                         for gripper in (true.gripper, blank, np.zeros_like(blank)))
+    for name in ('cross_view_iou', 'cross_view_box_iou'):
+        assert full[name] > 0.3
+        assert three[name] < 0.45 * full[name]  # three frames of eight, and they are not alike
+        assert none[name] == 0.0
+    json.dumps(full | three | none, allow_nan=False)
+    unseen = replace(true, gripper=np.zeros_like(blank))
+    assert agreement(unseen, unseen, T_ref_cameras, 'true_') == {}
 
 
 def test_a_future_whose_pixels_are_not_those_of_the_truth_is_refused() -> None:

@@ -43,6 +43,11 @@ class Empty(Mine):
         pass
 
 
+class Raising(Mine):
+    def generate(self, observation, *, task, seed, steps=None):
+        return len(5)
+
+
 class Callable(Mine):
     """As a torch.nn.Module is."""
 
@@ -100,6 +105,24 @@ def test_a_class_that_returns_no_future_is_named() -> None:
     empty = load_generator('somebodys_generator:Empty')
     with pytest.raises(GenerationError, match='somebodys_generator:Empty.*Future; got NoneType'):
         empty.generate(_observation(), task='a', seed=0)
+
+
+def test_whatever_a_class_raises_is_a_failed_generation() -> None:
+    raising = load_generator('somebodys_generator:Raising')
+    with pytest.raises(GenerationError, match='somebodys_generator:Raising.*TypeError.*no len'
+                       ) as error:
+        raising.generate(_observation(), task='a', seed=0)
+    line = SOURCE.splitlines().index('        return len(5)') + 1
+    assert f'somebodys_generator.py:{line}' in error.value.hint
+    assert isinstance(error.value.__cause__, TypeError)
+
+
+def test_a_failed_generation_of_a_class_comes_as_it_is() -> None:
+    def fail() -> Future:
+        raise GenerationError('the sample', got='a bad one')
+
+    with pytest.raises(GenerationError, match='^the sample; got a bad one$'):
+        _generated(fail)
 
 
 K = np.array([[5.0, 0.0, 2.5], [0.0, 5.0, 1.5], [0.0, 0.0, 1.0]])
@@ -163,6 +186,8 @@ def test_a_future_of_something_else_is_refused(changes: dict, message: str) -> N
 def test_a_future_that_cannot_be_built_is_a_failed_generation() -> None:
     with pytest.raises(GenerationError, match='dt of future of somebodys.*got 400.*in seconds'):
         _generated(lambda: _future(dt=400.0))
+    with pytest.raises(GenerationError, match='cameras of future of somebodys.*got None'):
+        _generated(lambda: _future(cameras=None))
 
 
 def test_an_observation_that_a_class_refuses_is_one() -> None:

@@ -13,7 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from fourdgen_ros.core.errors import ExecutionError, InputError, MissingDependencyError
+from fourdgen_ros.core.errors import (
+    ExecutionError,
+    GenerationError,
+    InputError,
+    MissingDependencyError,
+)
 from fourdgen_ros.evaluation.generators import (
     fingerprint,
     load_generator,
@@ -23,7 +28,8 @@ from fourdgen_ros.evaluation.generators import (
 from fourdgen_ros.evaluation.own import load_own
 from fourdgen_ros.evaluation.partial import PartialResults
 from fourdgen_ros.evaluation.pool import results
-from fourdgen_ros.evaluation.rollout import RolloutSpec, report, rollout
+from fourdgen_ros.evaluation.road import Road, RoadConfig
+from fourdgen_ros.evaluation.rollout import SEEDS_APART, RolloutSpec, report, rollout, run_seed
 from fourdgen_ros.evaluation.seeds import Batch
 
 
@@ -48,6 +54,40 @@ def test_report_counts() -> None:
     assert r['latency_s']['execute'] == {'n': 0}
     assert r['outcomes'] == rows
     json.dumps(r)
+
+
+class _Standing:
+    """A cell in which nothing happens."""
+
+    task, time = 'PlaceAppleFromBowlIntoBin', 0.0
+
+    def reset(self, seed: int) -> None: ...
+
+    def observe(self, height: int, width: int) -> None: ...
+
+    def stage(self) -> str:
+        return 'none'
+
+    def success(self) -> bool:
+        return False
+
+
+def test_no_two_rollouts_share_a_generator_seed() -> None:
+    seen = []
+
+    class Spy:
+        name = 'spy'
+
+        def generate(self, observation, *, task, seed, steps=None):
+            seen.append(seed)
+            raise GenerationError('the sample')
+
+    road = Road(_Standing(), Spy(), None, None)
+    rows = [run_seed(road, seed) for seed in range(5)]
+    assert [row['seed'] for row in rows] == list(range(5))
+    assert {row['cause'] for row in rows} == {'generation'}
+    assert len(seen) > 5 and len(set(seen)) == len(seen)
+    assert RoadConfig.max_segments * (RoadConfig.retries + 1) < SEEDS_APART
 
 
 def test_partial_results_survive_and_finish(tmp_path: Path) -> None:

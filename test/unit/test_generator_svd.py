@@ -55,6 +55,17 @@ def test_equal_seed_gives_equal_future_and_other_seed_another() -> None:
     assert not np.array_equal(a.points, c.points)
 
 
+def test_a_seed_may_be_of_numpy_and_a_bad_one_is_refused_before_anything_runs() -> None:
+    g, o = small(), observation()
+    a, b = (g.generate(o, task=TASK, seed=s) for s in (3, np.int64(3)))
+    np.testing.assert_array_equal(a.rgb, b.rgb)
+    assert type(b.seed) is int
+    g.parts = None  # no network runs
+    for seed in (-1, 2**64, 1.5, None):
+        with pytest.raises(InputError, match='^seed; expected a whole number'):
+            g.generate(o, task=TASK, seed=seed)
+
+
 @torch.no_grad()
 def test_a_new_model_is_svd_on_every_view_and_modality() -> None:
     g = small()
@@ -188,6 +199,18 @@ def test_save_and_load_give_the_same_future(tmp_path) -> None:
             assert torch.equal(x, y.cpu())
     a, b = (x.generate(observation(), task=TASK, seed=1) for x in (g, loaded))
     np.testing.assert_allclose(a.points, b.points, atol=1e-3)
+
+
+def test_weights_that_were_saved_in_half_precision_are_loaded_in_float32(tmp_path) -> None:
+    g = small()
+    for module in g._modules():
+        module.half()
+    g.save_pretrained(tmp_path)
+    loaded = parts.load(tmp_path)
+    for networks in (loaded, parts.load_svd(str(tmp_path))):
+        for name in ('unet', 'vae', 'vae_pointmap', 'image_encoder', 'cross_view', 'gripper'):
+            assert {p.dtype for p in getattr(networks, name).parameters()} == {torch.float32}, name
+    assert Svd4dgenGenerator(loaded, CONFIG).generate(observation(), task=TASK, seed=0).frames == 4
 
 
 def test_a_part_of_an_older_preset_does_not_stay(tmp_path) -> None:

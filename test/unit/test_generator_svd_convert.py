@@ -146,6 +146,35 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path) -> None:
         convert.read(tmp_path / 'code.ckpt')
 
 
+POINTER = b'version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123456\n'
+
+
+@pytest.mark.parametrize(('name', 'content'), [
+    ('a.ckpt', POINTER), ('a.safetensors', POINTER), ('a.ckpt', b'<!DOCTYPE html><html>login'),
+    ('a.ckpt', b''), ('a.safetensors', b''), ('a.ckpt', b'PK\x03\x04, and then cut off')])
+def test_what_is_not_the_download_itself_is_told_by_its_size(tmp_path, name: str,
+                                                             content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match='safetensors or .ckpt file') as error:
+        convert.read(tmp_path / name)
+    assert f'{len(content)} bytes' in error.value.hint and 'git-lfs' in error.value.hint
+
+
+@pytest.mark.parametrize('content', [
+    [torch.zeros(2)], torch.zeros(2), {'state_dict': torch.zeros(2)},
+    {'a': torch.zeros(2), 'b': 3}])
+def test_tensors_without_names_are_refused(tmp_path, content: object) -> None:
+    torch.save(content, tmp_path / 'a.ckpt')
+    with pytest.raises(InputError, match='expected tensors by name'):
+        convert.read(tmp_path / 'a.ckpt')
+
+
+def test_a_file_of_an_old_torch_is_read(tmp_path) -> None:
+    torch.save({'state_dict': {'a': torch.ones(2)}}, tmp_path / 'a.ckpt',
+               _use_new_zipfile_serialization=False)
+    assert convert.read(tmp_path / 'a.ckpt')['a'].tolist() == [1.0, 1.0]
+
+
 def test_a_preset_of_tiny_is_not_written_over(tmp_path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / 'dynamics').mkdir()
     assert cli.main(['convert', 'none.ckpt', '--out', str(tmp_path)]) == 1

@@ -75,6 +75,17 @@ def test_equal_seed_gives_equal_future_and_other_seed_another() -> None:
     assert not np.array_equal(a.points, c.points)
 
 
+def test_a_seed_may_be_of_numpy_and_a_bad_one_is_refused_before_anything_runs() -> None:
+    g, o = small(), observation()
+    a, b = (g.generate(o, task=TASK, seed=s) for s in (3, np.int64(3)))
+    np.testing.assert_array_equal(a.rgb, b.rgb)
+    assert type(b.seed) is int
+    g.codec.encode = None  # no network runs
+    for seed in (-1, 2**64, 1.5, None):
+        with pytest.raises(InputError, match='^seed; expected a whole number'):
+            g.generate(o, task=TASK, seed=seed)
+
+
 def test_views_see_each_other_only_with_cross_view_attention() -> None:
     o = observation()
     other = Observation((o.views[0], replace(o.views[1], rgb=255 - o.views[1].rgb)))

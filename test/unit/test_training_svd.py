@@ -15,12 +15,15 @@ import torch
 pytest.importorskip('transformers', reason="pip install 'fourdgen_ros[svd]'")
 
 from fourdgen_ros.core import se3
-from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.errors import GenerationError, InputError, TrackingError
+from fourdgen_ros.core.types import Observation
+from fourdgen_ros.evaluation.offline import RecordedLoop
 from fourdgen_ros.generator.load import load_generator
 from fourdgen_ros.generator.svd import pointmaps
+from fourdgen_ros.sim.cell import Cell
 from fourdgen_ros.training import svd, svd_losses
 from fourdgen_ros.training.binding import bind_config
-from fourdgen_ros.training.dataset import Demonstrations
+from fourdgen_ros.training.dataset import ClipBatch, Demonstrations
 from fourdgen_ros.training.loop import LoopConfig
 from fourdgen_ros.training.resize import fit
 
@@ -53,7 +56,8 @@ def folder(tmp_path_factory):
                  tcp=np.tile(np.eye(4), (T, 1, 1)), opening=np.full(T, 0.08),
                  K=np.tile(K, (V, 1, 1)), T_base_camera=np.stack([np.eye(4), T_REF_OTHER]))
     (out / 'meta.json').write_text(json.dumps(
-        {'format': 'fourdgen-episodes-1', 'task': TASK, 'rate_hz': 5.0}))
+        {'format': 'fourdgen-episodes-1', 'task': TASK, 'rate_hz': 5.0,
+         'cameras': ['a', 'b']}))
     return out
 
 
@@ -87,6 +91,45 @@ def test_clips_are_cut_and_resized_with_their_cameras(folder) -> None:
     np.testing.assert_allclose(small_clips.K[0, 0], [[30, 0, 11.5], [0, 30, 11.5], [0, 0, 1]])
 
 
+def test_a_model_of_enlarged_pictures_sees_a_camera_as_its_training_did() -> None:
+    cell = Cell(TASK)
+    height, width, seen = 256, 320, []
+    g = small(config=replace(CONFIG, height=height, width=width, seen=(96, 128)))
+
+    def condition(colour, points, valid):
+        seen.append((colour[0], points[0], valid[0]))
+        raise GenerationError('enough')
+
+    g.condition = condition
+    recorded = [cell.render(camera, 96, 128) for camera in cell.cameras]
+    for views in ([cell.render(camera, 480, 640) for camera in cell.cameras], recorded):
+        with pytest.raises(GenerationError, match='enough'):
+            g.generate(Observation(tuple(views)), task=TASK, seed=0)
+    stacked = {name: torch.from_numpy(np.stack([getattr(view, name) for view in recorded]))
+               for name in ('rgb', 'depth', 'K')}
+    video = svd.video_of(fit(ClipBatch(
+        colour=stacked['rgb'].movedim(-1, -3).float()[None, :, None] / 127.5 - 1.0,
+        depth=stacked['depth'][None, :, None], gripper=torch.zeros(1, 2, 1, 96, 128),
+        K=stacked['K'].float()[None], camera=torch.eye(3).flatten().expand(1, 2, 9)),
+        height, width))
+    for colour, points, valid in seen:
+        off = (colour - video.colour0[0]).square().mean()
+        assert 10.0 * torch.log10(4.0 / off) > 40.0  # dB
+        assert (valid == video.valid0[0]).float().mean() > 0.999
+        assert (points - video.points0[0]).abs().median() < 1e-5
+
+
+def test_recordings_are_enlarged_for_the_model_that_learnt_on_them(folder) -> None:
+    class Lost:
+        def track(self, *_: object) -> None:
+            raise TrackingError('the gripper')
+
+    g = small(config=replace(CONFIG, dt=DT, height=96, width=128, seen=(48, 64)))
+    row = RecordedLoop(folder, g, Lost()).run(0)[0]
+    assert 'generation_error' not in row
+    assert {'psnr_db', 'points_mm', 'mask_iou'} <= set(row)
+
+
 def test_the_loss_is_that_of_v_and_weighs_the_gripper() -> None:
     clean, noise = torch.randn(2, 2, 2, 3, 4, 6, 8), torch.randn(2, 2, 2, 3, 4, 6, 8)
     sigma = torch.tensor([0.3, 20.0])
@@ -102,6 +145,38 @@ def test_the_loss_is_that_of_v_and_weighs_the_gripper() -> None:
     mask = torch.zeros(1, 48, 64)
     mask[0, 20, 20] = 1.0
     assert svd_losses.gripper_cells(mask, 8)[0].sum() == 9
+
+
+@pytest.fixture
+def processes(tmp_path):
+    """A group of one process."""
+    torch.distributed.init_process_group('gloo', f'file://{tmp_path}/store', rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize('quantised', [True, False])
+@pytest.mark.parametrize('views', [1, 2])
+def test_processes_share_the_gradients_of_every_model(processes, views: int,
+                                                      quantised: bool) -> None:
+    """They find in the second pass what got no gradient in the first."""
+    g = small(config=replace(CONFIG, quantised_targets=quantised))
+    video = svd.Video(
+        colour0=torch.rand(1, views, 3, 24, 32), points0=torch.rand(1, views, 24, 32, 3),
+        valid0=torch.ones(1, views, 24, 32, dtype=torch.bool),
+        colour=torch.rand(1, views, 2, 3, 24, 32), points=torch.rand(1, views, 2, 24, 32, 3),
+        valid=torch.ones(1, views, 2, 24, 32, dtype=torch.bool),
+        gripper=torch.ones(1, views, 2, 24, 32))
+    clean = torch.randn(1, views, 2, 2, 4, 12, 16)
+    cells = torch.ones(1, views, 2, 12, 16)
+    for step, batch in (
+            (svd.PointmapVaeStep(g), (video,)),
+            (svd.DenoiserStep(g.denoiser, views), (clean, random_condition(1, views), cells)),
+            (svd.GripperStep(g.parts.gripper).requires_grad_(True), (video,))):
+        shared = torch.nn.parallel.DistributedDataParallel(step)
+        for _ in range(2):
+            shared(*batch)[0].backward()
+    assert g.parts.vae_pointmap.quant_conv.weight.requires_grad is quantised
 
 
 def test_every_stage_learns(folder, tmp_path, monkeypatch) -> None:
@@ -130,6 +205,15 @@ def test_every_stage_learns(folder, tmp_path, monkeypatch) -> None:
     assert g.generate(observation(), task=TASK, seed=0).dt == DT
 
 
+def test_a_preset_knows_the_size_of_what_it_was_trained_on(folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(svd, 'VALIDATION_CLIPS', 1)
+    monkeypatch.setattr(svd, 'VALIDATION_STEPS', 1)
+    small(config=replace(CONFIG, dt=DT)).save_pretrained(tmp_path / 'start')
+    svd.train_preset([folder], tmp_path / 'out', init=tmp_path / 'start', size=(24, 32),
+                     vae_minutes=0.0, denoiser_minutes=1e-3, gripper_minutes=0.0)
+    assert load_generator(tmp_path / 'out' / 'preset').config.seen == (48, 64)
+
+
 def test_a_preset_is_trained_from_svd_and_carried_on(folder, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(svd, 'VALIDATION_CLIPS', 1)
     small(config=replace(CONFIG, dt=DT)).save_pretrained(tmp_path / 'start')
@@ -145,6 +229,7 @@ def test_a_preset_is_trained_from_svd_and_carried_on(folder, tmp_path, monkeypat
     assert set(measures) == {'vae_pointmap', 'denoiser', 'gripper'}
     made = load_generator(tmp_path / 'out' / 'preset')
     assert (made.config.height, made.config.width) == (32, 48)
+    assert made.config.seen is None  # its denoiser was not trained here
     (tmp_path / 'out' / 'gripper' / 'last.pt').touch()
     with pytest.raises(InputError, match='expected height 32, width 48, as they were trained with'):
         svd.train_preset([folder], tmp_path / 'out', init=tmp_path / 'start', **nothing)

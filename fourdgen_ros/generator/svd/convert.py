@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from pathlib import Path
 
 import torch
@@ -60,21 +61,39 @@ def released_config(config: SvdConfig) -> SvdConfig:
 
 
 def read(file: Path) -> dict[str, Tensor]:
-    """The tensors of a released file; code in it is never run."""
+    """The tensors of a released file; code in it is never run. Raises InputError for a file that
+    cannot be read or holds something else."""
     try:
-        if file.suffix == '.safetensors':
-            return load_file(file)
-        content = torch.load(file, map_location='cpu', weights_only=True, mmap=True)
+        content = load_file(file) if file.suffix == '.safetensors' else _unpickled(file)
     except pickle.UnpicklingError as error:
         raise InputError(f'checkpoint {file}', expected='tensors and nothing else',
                          got=str(error).splitlines()[0],
                          hint='It holds Python objects, which may run code when they are read. On '
                               'a machine where that does no harm, save its state_dict as '
                               '.safetensors, and convert that.') from error
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (EOFError, OSError, RuntimeError, SafetensorError) as error:
+        hint = '' if not file.is_file() else (
+            f'It has {file.stat().st_size} bytes. A file of a few kB is a git-lfs pointer or a web '
+            'page: download it again.')
         raise InputError(f'checkpoint {file}', expected='a .safetensors or .ckpt file',
-                         got=f'{type(error).__name__}: {error}') from error
-    return content.get('state_dict', content)
+                         got=f'{type(error).__name__}: {error}', hint=hint) from error
+    tensors = content.get('state_dict', content) if isinstance(content, dict) else content
+    if not (isinstance(tensors, dict)
+            and all(isinstance(tensor, Tensor) for tensor in tensors.values())):
+        raise InputError(f'checkpoint {file}', expected='tensors by name, or such a state_dict',
+                         got=f'a {type(tensors).__name__}, not of tensors alone',
+                         hint='Give the checkpoint of a whole model as its training saved it.')
+    return tensors
+
+
+def _unpickled(file: Path) -> object:
+    """What torch saved; also as before its version 1.6, which wrote no archive to be mapped."""
+    archive = zipfile.is_zipfile(file)
+    if not archive:
+        with file.open('rb') as stream:
+            if stream.read(1) != pickle.PROTO:
+                raise OSError('neither an archive nor a pickle, or cut off')
+    return torch.load(file, map_location='cpu', weights_only=True, mmap=archive)
 
 
 def networks_of(released: dict[str, Tensor], architecture: Architecture) -> Parts:

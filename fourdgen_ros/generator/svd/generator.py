@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fourdgen_ros.core import se3
-from fourdgen_ros.core.camera import resize_view
 from fourdgen_ros.core.errors import GenerationError, InputError
 from fourdgen_ros.core.types import Future, Observation, RgbdView
-from fourdgen_ros.generator.checks import require_depth, require_steps
+from fourdgen_ros.generator.checks import require_depth, require_seed, require_steps
 from fourdgen_ros.generator.layers import rays
 from fourdgen_ros.generator.svd import parts, pointmaps
 from fourdgen_ros.generator.svd.anchoring import Anchor, anchor_reference, anchor_view, still
@@ -24,6 +23,7 @@ from fourdgen_ros.generator.svd.gripper import gripper_masks
 from fourdgen_ros.generator.svd.latents import COLOUR, POINTS, LatentCodec
 from fourdgen_ros.generator.svd.parts import Parts, SvdConfig
 from fourdgen_ros.generator.svd.sampling import sample
+from fourdgen_ros.generator.svd.sizes import view_as_trained
 from fourdgen_ros.generator.svd.unet import MultiViewDenoiser
 from fourdgen_ros.generator.timing import Laps
 
@@ -77,8 +77,10 @@ class Svd4dgenGenerator:
         # 1. Check and prepare the inputs
         clock = Laps()
         steps = self.config.steps if steps is None else steps
-        self._check(observation, task, steps)
-        views = [resize_view(v, self.config.height, self.config.width) for v in observation.views]
+        self._check(observation, task, seed, steps)
+        seed = int(seed)  # torch takes none of numpy's kinds
+        views = [view_as_trained(v, self.config.seen, self.config.height, self.config.width)
+                 for v in observation.views]
         colour0, points0, valid0 = self._tensors(views)
         condition = self.condition(colour0[None], points0[None], valid0[None])
         clock.lap('prepare')
@@ -121,10 +123,11 @@ class Svd4dgenGenerator:
         gripper = [] if self.parts.gripper is None else [self.parts.gripper]
         return [self.codec, self.denoiser, self.parts.image_encoder, *gripper]
 
-    def _check(self, observation: Observation, task: str, steps: int) -> None:
+    def _check(self, observation: Observation, task: str, seed: int, steps: int) -> None:
         if task not in self.config.tasks:
             raise InputError('task', expected=f'one of {list(self.config.tasks)}', got=repr(task),
                              hint='The checkpoint was not trained on it.')
+        require_seed(seed)
         require_steps(steps)
         require_depth(observation, (pointmaps.CLEARANCE, pointmaps.MAX_DEPTH))
 

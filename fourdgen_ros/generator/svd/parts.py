@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 CONFIG_FILE = 'svd_4dgen.json'
 _WEIGHTS = ('unet', 'vae', 'vae_pointmap', 'image_encoder', 'cross_view')
 _GRIPPER = 'gripper'
+# Diffusers loads in float32; transformers would take the precision that was saved.
+_CLIP: dict[str, Any] = {'use_safetensors': True, 'dtype': torch.float32}
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class SvdConfig:
 
     Images of height x width px; `frames` generated frames, `dt` s apart; the `tasks` it knows, of
     which it cannot be told one; default `steps` and `guidance` of `sample`; see `image_tokens` for
-    `clip_by`, `LatentCodec` for `quantised_targets` and `Condition` for `ids`.
+    `clip_by`, `LatentCodec` for `quantised_targets` and `Condition` for `ids`. `seen` is the
+    (height, width) of the data's images before they were resized, where it is known.
     """
 
     tasks: tuple[str, ...]
@@ -56,6 +59,7 @@ class SvdConfig:
     clip_by: str = 'view'
     quantised_targets: bool = True
     ids: tuple[float, float, float] = (6.0, 127.0, 0.0)
+    seen: tuple[int, int] | None = None
 
     @classmethod
     def load(cls, file: Path) -> SvdConfig:
@@ -157,7 +161,7 @@ def load(folder: Path) -> Parts:
         unet=load_whole(UNetSpatioTemporalConditionModel, folder / 'unet', **SAFE),
         vae=load_whole(AutoencoderKLTemporalDecoder, folder / 'vae', **SAFE),
         vae_pointmap=load_whole(AutoencoderKLTemporalDecoder, folder / 'vae_pointmap', **SAFE),
-        image_encoder=load_whole(clip, folder / 'image_encoder', use_safetensors=True),
+        image_encoder=load_whole(clip, folder / 'image_encoder', **_CLIP),
         cross_view=load_whole(CrossViewAttention, folder / 'cross_view', **SAFE),
         scheduler=EulerDiscreteScheduler.from_pretrained(folder / 'scheduler'),
         gripper=load_whole(UNet2DModel, gripper, **SAFE) if gripper.is_dir() else None))
@@ -175,7 +179,7 @@ def load_svd(source: str) -> Parts:
         unet = load_whole(UNetSpatioTemporalConditionModel, source, subfolder='unet', **SAFE)
         vaes = [load_whole(AutoencoderKLTemporalDecoder, source, subfolder='vae', **SAFE)
                 for _ in range(2)]
-        encoder = load_whole(clip, source, subfolder='image_encoder', use_safetensors=True)
+        encoder = load_whole(clip, source, subfolder='image_encoder', **_CLIP)
         return Parts(unet, *vaes, encoder, new_cross_view(unet), svd_scheduler(), new_gripper())
 
     return _guarded(f'SVD weights {source!r}', read)
