@@ -38,6 +38,8 @@ from fourdgen_ros.nodes.inputs import InputNode, spin
 EXECUTOR_THREADS = 10
 SWITCH_INTERVAL = 2e-4  # s
 STAGE_THREAD = 'stage'  # how the names of threads begin in which stages compute
+# Ctrl-C, `kill`, and a terminal that is closed or an ssh connection that drops.
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Report = Callable[[], Mapping[str, Status]]
 N = TypeVar('N', bound='StageNode')
@@ -210,8 +212,12 @@ def spinning(factory: Callable[[], N], args: Sequence[str] | None = None) -> Ite
 
 @contextlib.contextmanager
 def signals(handler: Any) -> Iterator[None]:
-    """Handle SIGINT and SIGTERM with `handler` for a while; only in the main thread."""
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Handle the signals `ENDING` with `handler` for a while; only in the main thread.
+
+    A SIGHUP that is ignored stays so: under nohup the process is to outlive its terminal.
+    """
+    before = {number: signal.signal(number, handler) for number in ENDING
+              if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN}
     try:
         yield
     finally:
@@ -220,7 +226,7 @@ def signals(handler: Any) -> Iterator[None]:
 
 
 def run_node(factory: Callable[[], StageNode], args: Sequence[str] | None = None) -> int:
-    """Run one node in this process until SIGINT or SIGTERM; returns the exit code."""
+    """Run one node in this process until a signal ends it; returns the exit code."""
     # A stage's worker gives Python's lock away at every numpy call and waits this long to get it
     # back while callbacks come in; with Python's default of 5 ms tracking took a third longer.
     sys.setswitchinterval(SWITCH_INTERVAL)
@@ -233,7 +239,7 @@ def run_node(factory: Callable[[], StageNode], args: Sequence[str] | None = None
             return 1
         stop.wait()
     # A second signal while Python winds up must not look like a crash.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
     _end_without_waiting(0)
     return 0
