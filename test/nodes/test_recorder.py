@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 from pathlib import Path
@@ -21,6 +22,7 @@ from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
 from fourdgen_ros import __version__
+from fourdgen_ros.cli.__main__ import main as fourdgen
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.data import bag_metadata
 from fourdgen_ros.data.bag_writer import BagWriter
@@ -377,6 +379,68 @@ def test_an_unknown_outcome_leaves_the_episode_running(desk):
     desk.record()
     assert not desk.stop('great').success
     assert desk.stop('success').success
+
+
+def no_space(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+
+@pytest.mark.parametrize('what', ['set_custom_data', 'write'])
+def test_a_disk_that_fails_at_the_end_costs_one_episode_at_most(desk, monkeypatch, what):
+    desk.open()
+    path = Path(desk.record(name='one'))
+    with monkeypatch.context() as m:
+        m.setattr(bag_metadata, what, no_space)
+        response = desk.stop()
+    assert not response.success
+    assert 'No space left' in response.message
+    partial = path.parent / '.partial' / 'one'
+    assert f'fourdgen recover {partial}' in response.message
+    assert fourdgen(['recover', str(partial)]) == 0
+    assert len(messages(path)[COLOR]) >= 10
+    desk.record(name='two')
+    assert desk.stop().success
+
+
+def test_a_disk_that_fails_while_the_node_ends_lets_it_end(desk, monkeypatch):
+    desk.open()
+    desk.record(name='one')
+    monkeypatch.setattr(bag_metadata, 'set_custom_data', no_space)
+    desk.graph.remove(desk.node)
+    assert (desk.folder / '.partial' / 'one').is_dir()
+
+
+def test_an_episode_that_could_not_be_finished_can_be_discarded(desk, monkeypatch):
+    desk.open()
+    desk.record(name='one')
+    with monkeypatch.context() as m:
+        m.setattr(bag_metadata, 'set_custom_data', no_space)
+        assert desk.discard().success
+    assert not list(desk.folder.rglob('*.mcap'))
+    assert desk.start(name='one').success
+
+
+def test_a_start_that_the_disk_refuses_leaves_nothing(desk, monkeypatch):
+    desk.open()
+    with monkeypatch.context() as m:
+        m.setattr(BagWriter, 'add_topic', no_space)
+        response = desk.start(name='one')
+    assert not response.success
+    assert 'No space left' in response.message
+    assert not (desk.folder / '.partial' / 'one').exists()
+    assert desk.start(name='one').success
+
+
+def test_an_error_that_nobody_expects_is_answered(desk, monkeypatch):
+    desk.open(Sources(()), cameras=['none'])
+
+    def fail(*_: object) -> None:
+        raise KeyError('in a test')
+
+    monkeypatch.setattr(desk.node._folders, 'new_name', fail)
+    response = desk.start()
+    assert not response.success
+    assert "KeyError: 'in a test'" in response.message
 
 
 def test_ending_the_node_keeps_the_episode(desk):

@@ -142,6 +142,20 @@ def test_a_full_disk_leaves_no_half_bag(tmp_path: Path, monkeypatch: pytest.Monk
     assert read(tmp_path / 'out') == read(tmp_path / 'bag')
 
 
+@pytest.mark.parametrize('what', ['flush', '_write_metadata'])
+def test_a_bag_that_cannot_be_begun_leaves_nothing(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    with monkeypatch.context() as m:
+        m.setattr(BagWriter, what, full)
+        with pytest.raises(OSError, match='No space left'):
+            BagWriter(tmp_path / 'bag', {})
+    assert not list(tmp_path.iterdir())
+    BagWriter(tmp_path / 'bag', {}).close()
+
+
 def test_a_folder_that_exists_is_not_touched(tmp_path: Path) -> None:
     write(tmp_path / 'bag', [(0, 1, 1, b'x')])
     before = read(tmp_path / 'bag')
