@@ -67,6 +67,7 @@ class Page:
         self._now: Mapping[str, Picture] | None = None
         self._playing_since = time.monotonic()
         self._closing = threading.Event()
+        self._moved = threading.Event()  # the slider, by hand
         self._scene = Scene(server.scene, hand, outlook.box, outlook.centre)
         self._build(server.gui)
         camera = server.initial_camera
@@ -198,7 +199,7 @@ class Page:
         self._button.on_click(lambda _: self._set_playing(not self._playing))
         self._which.on_update(lambda event: self._on_which(event.target.value))
         if robot:
-            self._stop.on_click(lambda _: self._answer_with(self._actions.stop))
+            self._stop.on_click(self._on_stop)
             self._confirm.on_click(self._on_confirm)
 
     def _add_views(self, gui: Any, cameras: Sequence[str]) -> None:
@@ -219,13 +220,16 @@ class Page:
             self._button.icon = 'player-pause' if playing else 'player-play'
             self._playing_since = time.monotonic() - self._slider.value
 
-    def _on_slider(self, event: Any) -> None:
-        if event.client is None:
-            return  # set by the playback
-        with self._lock:
-            if self._playing:
-                self._set_playing(False)
-            self._show_frame()
+    # Coroutines run on viser's event loop, where nothing may wait; all else shares the threads of
+    # one pool, and a slider that is dragged could keep all of these waiting for a drawing.
+
+    async def _on_stop(self, _: Any) -> None:
+        threading.Thread(target=self._answer_with, args=(self._actions.stop,), name='stop',
+                         daemon=True).start()
+
+    async def _on_slider(self, event: Any) -> None:
+        if event.client is not None:  # None: set by the playback
+            self._moved.set()
 
     def _on_which(self, label: str) -> None:
         with self._lock:
@@ -306,6 +310,10 @@ class Page:
     def _play(self) -> None:
         while not self._closing.wait(_TICK):
             with self._lock:
+                if self._moved.is_set():  # however often; where it is now is shown
+                    self._moved.clear()
+                    self._set_playing(False)
+                    self._show_frame()
                 segment = self._segments.get(self._shown)
                 if segment is None or not self._playing or segment.future.frames < 2:
                     continue
