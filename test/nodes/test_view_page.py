@@ -14,6 +14,7 @@ import shown_things as things
 from ros_graph import eventually
 from viser._messages import GuiUpdateMessage
 
+from fourdgen_ros.core.health import Level, Status
 from fourdgen_ros.view.gate import Gate, serve
 from fourdgen_ros.view.hand import load_hand
 from fourdgen_ros.view.page import Actions, Outlook, Page
@@ -66,6 +67,56 @@ def test_stop_waits_for_no_drawing(desk: Desk) -> None:
         desk.press(page._stop)
         assert desk.stopped.wait(10.0)
     assert eventually(lambda: page._answer.content == 'stopped')
+
+
+def waiting_for(plan_id: str) -> dict[str, Status]:
+    state = f'waiting for the confirmation of plan {plan_id}'
+    return {'execution: execution': Status(Level.OK, state, {'mode': 'confirm', 'state': state})}
+
+
+def show(page: Page, stamp: int, plan_id: str) -> None:
+    """A future and its plan, for which the robot waits."""
+    page.show_future(things.future(stamp), things.T_BASE_REF)
+    page.show_plan(things.plan(stamp, plan_id))
+    page.show_statuses(waiting_for(plan_id))
+
+
+def test_the_plan_on_show_can_be_confirmed(desk: Desk) -> None:
+    page = desk.page
+    assert page._confirm.disabled
+    show(page, 1, 'p1')
+    assert (page._confirm.label, page._confirm.disabled) == ('Confirm plan p1', False)
+    page.show_plan(things.plan(1, 'p1'))  # latched messages may come again
+    desk.press(page._confirm)
+    assert eventually(lambda: desk.confirmed == ['p1'])
+    page.show_statuses({})
+    assert page._confirm.disabled
+
+
+def test_a_plan_that_is_not_on_show_is_shown_before_it_can_be_confirmed(desk: Desk) -> None:
+    page = desk.page
+    show(page, 1, 'p1')
+    show(page, 2, 'p2')
+    desk.change(page._which, page._label(1))  # somebody looks back
+    assert eventually(lambda: page._confirm.label == 'Show the plan that waits')
+    desk.press(page._confirm)
+    assert eventually(lambda: page._confirm.label == 'Confirm plan p2')
+    assert page._shown == 2
+    assert page._which.value == page._label(2)
+    assert desk.confirmed == []
+    desk.press(page._confirm)
+    assert eventually(lambda: desk.confirmed == ['p2'])
+
+
+def test_a_press_is_for_the_plan_that_was_on_the_button(desk: Desk) -> None:
+    page = desk.page
+    show(page, 1, 'p1')
+    pressed = page._confirm
+    show(page, 2, 'p2')  # while the press is on its way
+    desk.press(pressed)
+    assert not eventually(lambda: bool(desk.confirmed), 1.0)
+    desk.press(page._confirm)
+    assert eventually(lambda: desk.confirmed == ['p2'])
 
 
 def test_a_slider_that_is_moved_pauses_and_shows_where_it_is(desk: Desk) -> None:
