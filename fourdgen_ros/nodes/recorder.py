@@ -27,7 +27,7 @@ from fourdgen_ros.nodes.recorder_labels import Episode, Label, summary
 from fourdgen_ros.nodes.recorder_python import PythonRecording
 from fourdgen_ros.nodes.recorder_recordings import Recording, RecordingError
 from fourdgen_ros.nodes.recorder_ros2bag import Ros2BagRecording
-from fourdgen_ros.nodes.recorder_topics import TopicNames, topic_names
+from fourdgen_ros.nodes.recorder_topics import TopicNames, topic_names, wait_for
 from fourdgen_ros.srv import DiscardEpisode, LabelEpisode, StartEpisode, StopEpisode
 
 GB = 10**9
@@ -123,6 +123,7 @@ class RecorderNode(StageNode):
         low = self._too_little_space()
         if low is not None:
             raise RecordingError(f'cannot record: {low}')
+        self._require_time()
         now = datetime.now(UTC)
         name = self._folders.new_name(request.name, request.task, datetime.now())
         label = Label(request.task, request.text)
@@ -133,6 +134,13 @@ class RecorderNode(StageNode):
         response.path = str(self._folders.final(name))
         self.get_logger().info(f'recording {name}')
         return f'recording {name}'
+
+    def _require_time(self) -> None:
+        """Raise RecordingError where simulated time does not run: all log times would be 0."""
+        if wait_for(lambda: ['/clock'] if self.get_clock().now().nanoseconds == 0 else [],
+                    self._timeout):
+            raise RecordingError('cannot record: use_sim_time is set and nobody publishes /clock',
+                                 hint='Start what simulates or plays, or set use_sim_time: false.')
 
     def _begin(self, folder: Path, data: Mapping[str, str], note: str) -> Recording:
         if self._backend == 'ros2bag':

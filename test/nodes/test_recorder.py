@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 import yaml
+from builtin_interfaces.msg import Time
 from mcap.reader import make_reader
 from rclpy.serialization import deserialize_message
 from recorder_cell import CAMERAS, Sources
 from ros_graph import Graph, eventually, parameters
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import QosDurability, QosReliability
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
@@ -354,6 +356,24 @@ def test_names_that_lead_elsewhere_are_refused(desk, name):
     assert not response.success
     assert 'plain folder name' in response.message
     assert not list(desk.folder.parent.rglob('*.mcap'))
+
+
+def test_simulated_time_that_nobody_tells_is_refused(desk):
+    desk.open(use_sim_time=True, start_timeout=0.5)
+    refused = desk.start(name='one')
+    assert not refused.success
+    assert 'use_sim_time is set and nobody publishes /clock' in refused.message
+    assert not list(desk.folder.rglob('*.mcap'))
+    clock = desk.graph.client.create_publisher(Clock, '/clock', 10)
+
+    def told() -> bool:
+        clock.publish(Clock(clock=Time(sec=7)))
+        return desk.node.get_clock().now().nanoseconds == 7 * 10**9
+
+    assert eventually(told)
+    path = Path(desk.record())
+    assert desk.stop().success
+    assert {log for log, _, _ in messages(path)[COLOR]} == {7 * 10**9}
 
 
 def test_a_folder_that_cannot_be_made_keeps_the_recorder_from_starting(desk):
