@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
@@ -30,7 +31,7 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from fourdgen_ros.core.errors import FourdgenError
-from fourdgen_ros.core.health import Status
+from fourdgen_ros.core.health import Level, Status
 from fourdgen_ros.nodes.inputs import InputNode, spin
 
 # One thread per goal that may be open at a time, and some for topics, services and cancels. The
@@ -134,13 +135,22 @@ class StageNode(Node):
         array = DiagnosticArray()
         array.header.stamp = self.get_clock().now().to_msg()
         for report in self.reports():
-            for part, status in report().items():
+            for part, status in self._reported(report).items():
                 array.status.append(DiagnosticStatus(
                     level=bytes([status.level]), name=f'{self.get_name()}: {part}',
                     message=status.message, hardware_id=self.get_namespace(),
                     values=[KeyValue(key=k, value=str(v)) for k, v in status.values.items()]))
         if array.status:
             self._diagnostics.publish(array)
+
+    def _reported(self, report: Report) -> Mapping[str, Status]:
+        """What a report says, or that it failed: that must hide no other."""
+        try:
+            return report()
+        except Exception as error:
+            self.get_logger().error(f'diagnostics:\n{traceback.format_exc()}',
+                                    throttle_duration_sec=60.0)
+            return {'diagnostics': Status(Level.ERROR, f'{type(error).__name__}: {error}')}
 
     @contextlib.contextmanager
     def open_goal(self) -> Iterator[None]:

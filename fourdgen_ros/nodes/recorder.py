@@ -83,7 +83,7 @@ class RecorderNode(StageNode):
 
     def start(self) -> None:
         """Make the output folder, and tell what a recorder left that was killed."""
-        self._folders.free_bytes()
+        self._folders.make()
         for path in self._folders.leftovers():
             if path.is_dir():
                 self.get_logger().warning(f'{path} was not finished: fourdgen recover {path}')
@@ -275,7 +275,10 @@ class RecorderNode(StageNode):
             self._finish_alone(episode, episode.recording.reason)
 
     def _too_little_space(self) -> str | None:
-        free, least = self._folders.free_bytes() / GB, self.value('min_free_space')
+        try:
+            free, least = self._folders.free_bytes() / GB, self.value('min_free_space')
+        except InputError as error:
+            return str(error)
         if free < least:
             return f'{free:.1f} GB free in {self._folders.root}, expected at least {least:g} ' \
                    f'(parameter min_free_space)'
@@ -284,12 +287,11 @@ class RecorderNode(StageNode):
     # --- diagnostics --------------------------------------------------------------------------
 
     def _statuses(self) -> dict[str, Status]:
-        low = self._too_little_space()
-        disk = Status(Level.OK, f'{self._folders.free_bytes() / GB:.1f} GB free')
-        episode = self._episode
+        episode, low = self._episode, self._too_little_space()
         return {'episode': episode.status() if episode is not None else Status(
                     Level.OK, 'not recording'),
-                'disk': disk if low is None else Status(Level.ERROR, low)}
+                'disk': Status(Level.ERROR, low) if low is not None else Status(
+                    Level.OK, f'{self._folders.free_bytes() / GB:.1f} GB free')}
 
 
 def main(args: Sequence[str] | None = None) -> int:

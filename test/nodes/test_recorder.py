@@ -309,6 +309,24 @@ def test_the_episode_ends_before_the_disk_is_full(desk):
     assert 'GB free' in refused.message
 
 
+def test_a_disk_that_goes_away_is_told_and_no_folder_made_in_its_place(desk):
+    statuses = desk.graph.listen(*diagnostics())
+    desk.open()
+    desk.record(name='one')
+    desk.folder.rename(desk.folder.with_name('gone'))
+    assert eventually(lambda: any('No such file' in text
+                                  for text in texts(statuses, 'recorder: disk')))
+    assert eventually(lambda: any('ended by itself' in text
+                                  for text in texts(statuses, 'recorder: episode')))
+    assert not desk.stop().success
+    refused = desk.start(name='two')
+    assert not refused.success
+    assert 'cannot record: output_folder' in refused.message
+    assert not desk.folder.exists()
+    desk.folder.with_name('gone').rename(desk.folder)
+    assert desk.start(name='two').success
+
+
 def test_discarding_deletes_what_was_recorded_and_nothing_else(desk):
     desk.open()
     kept = Path(desk.record(name='kept'))
