@@ -50,10 +50,12 @@ def run(args: argparse.Namespace) -> int:
                          hint='Add --no-ros: the node `generator` does not have this one.')
     if args.seed < 0:
         raise InputError('--seed', expected='0 or more', got=str(args.seed))
+    if args.no_ros and args.view:
+        raise InputError('--view', expected='a demo over ROS', got='--no-ros')
+    options.require_json(args.json)
+    options.require_folder(f'--out {args.out}', args.out)
     console = Console(highlight=False)
     if args.no_ros:
-        if args.view:
-            raise InputError('--view', expected='a demo over ROS', got='--no-ros')
         return finish(_in_process(args, console), args, console)
     from fourdgen_ros.cli.demo_ros import run_over_ros
 

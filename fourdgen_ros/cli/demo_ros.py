@@ -30,10 +30,10 @@ _POLL = 0.2
 def run_over_ros(args: argparse.Namespace, console: Console) -> int:
     """Start the nodes, run the task, stop the nodes, report; returns the exit code.
 
-    With `--view` the nodes run on after the report, until SIGINT or SIGTERM.
+    With `--view` the nodes run on after the report, until a signal ends the demo.
 
-    Raises KeyboardInterrupt on SIGINT and SIGTERM, after the robot has stopped and all processes
-    have ended; ExecutionError when a node dies or nothing gets ready.
+    Raises KeyboardInterrupt on SIGINT, SIGTERM and SIGHUP, after the robot has stopped and all
+    processes have ended; ExecutionError when a node dies or nothing gets ready.
     """
     from fourdgen_ros.nodes.base import signals
 

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from fourdgen_ros.cli import options
 
 HELP = 'check this machine: what works, what is missing, what to do'
 
@@ -14,18 +15,19 @@ STYLES = {'ok': 'green', 'optional': 'yellow', 'missing': 'bold red'}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = ('Check what the package needs, by using it. The exit code is 1 where '
                           'something that is not optional is missing.')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write the findings here')
+    options.add_json(parser, 'the findings')
 
 
 def run(args: argparse.Namespace) -> int:
-    import json
     from dataclasses import asdict
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from fourdgen_ros.cli.checks import CHECKS, examine
 
+    options.require_json(args.json)
     console = Console()
     findings = []
     with console.status('') as status:
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     for finding in findings:
         style = STYLES[finding.verdict]
         detail = finding.found if finding.verdict == 'ok' else f'{finding.found}\n-> {finding.next}'
-        table.add_row(finding.name, f'[{style}]{finding.verdict}[/{style}]', detail)
+        table.add_row(finding.name, f'[{style}]{finding.verdict}[/{style}]', escape(detail))
     console.print(table)
 
     missing = [finding.name for finding in findings if finding.verdict == 'missing']
@@ -49,7 +51,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         console.print('\nEverything that is needed works.', style=STYLES['ok'])
         console.print('Next: fourdgen demo')
-    if args.json is not None:
-        report = {'ok': not missing, 'checks': [asdict(finding) for finding in findings]}
-        args.json.write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')
+    options.write_json(args.json, {'ok': not missing,
+                                   'checks': [asdict(finding) for finding in findings]})
     return 1 if missing else 0

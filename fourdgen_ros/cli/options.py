@@ -127,15 +127,23 @@ def require_json(file: Path | None) -> None:
     there."""
     if file is None:
         return
+    require_folder(f'--json {file}', file.parent)
+    if file.is_dir():
+        raise InputError(f'--json {file}', expected='a file that can be written', got='a folder',
+                         hint='Name a file in it.')
+
+
+def require_folder(option: str, folder: Path) -> None:
+    """Make the folder of what an option names, before long work. Raises InputError where nothing
+    can be written there."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f'--json {file}', expected='a folder that can be made', got=str(error),
-                         hint='Name a file in another folder.') from error
-    if file.is_dir() or not os.access(file.parent, os.W_OK):
-        raise InputError(f'--json {file}', expected='a file that can be written',
-                         got='a folder' if file.is_dir() else 'a folder without permission',
-                         hint='Name a file in a folder of yours.')
+        raise InputError(option, expected='a folder that can be made', got=str(error),
+                         hint='Name another one.') from error
+    if not os.access(folder, os.W_OK):
+        raise InputError(option, expected='a folder that can be written',
+                         got='one without permission', hint='Name one of yours.')
 
 
 def write_json(file: Path | None, value: dict) -> None:

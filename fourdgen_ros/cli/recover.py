@@ -35,5 +35,8 @@ def run(args: argparse.Namespace) -> int:
     console.print(f'{out}: {recovery.extent.messages} messages in {seconds:.1f} s', highlight=False)
     if recovery.damaged_chunks:
         console.print(f'{recovery.damaged_chunks} chunks were damaged and are left out')
+    if recovery.orphans:
+        console.print(f'{recovery.orphans} messages are left out: what named their topics is '
+                      f'damaged')
     console.print(f'When you have looked at it, delete {bag}', highlight=False)
     return 0

@@ -22,19 +22,21 @@ from fourdgen_ros.data.disk import room_for
 
 @dataclass(frozen=True)
 class Recovery:
-    """What was recovered, and how many chunks in the middle of the file were damaged."""
+    """What was recovered; how many chunks were damaged, the end of a file that nobody can read
+    being one; and how many messages are left out because none that was whole named their topic."""
 
     extent: Extent
     damaged_chunks: int
+    orphans: int
 
 
 def recover(bag: Path, out: Path, *, compression: str = 'none') -> Recovery:
     """Copy every whole chunk of the one MCAP file in `bag` into the new bag `out`.
 
     `bag` stays as it is. Bytes and times of all messages stay the same, as does what the recorder
-    noted about the bag; `custom_data` gets `recovered` and `damaged_chunks`. `out` is there as a
-    whole or not at all. Raises InputError when there is no MCAP file, nothing in it can be read,
-    `out` exists or its disk is full.
+    noted about the bag; `custom_data` gets `recovered`, `damaged_chunks` and `orphans`. `out` is
+    there as a whole or not at all. Raises InputError when there is no MCAP file, nothing in it can
+    be read, `out` exists or its disk is full.
     """
     files = sorted(bag.glob('*.mcap')) if bag.is_dir() else []
     if len(files) != 1:
@@ -58,12 +60,13 @@ def recover(bag: Path, out: Path, *, compression: str = 'none') -> Recovery:
             writer = BagWriter(part / out.name, {**custom_data, 'recovered': 'true'},
                                compression=compression)
             _copy(chain([first], messages), writer)
-            writer.custom_data['damaged_chunks'] = str(chunks.damaged)
+            writer.custom_data.update(damaged_chunks=str(chunks.damaged),
+                                      orphans=str(chunks.orphans))
             writer.close()
             os.replace(part / out.name, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return Recovery(writer.extent, chunks.damaged)
+    return Recovery(writer.extent, chunks.damaged, chunks.orphans)
 
 
 def _copy(messages: Iterable[tuple[Any, Any, Any]], writer: BagWriter) -> None:
@@ -81,35 +84,52 @@ class _Chunks:
     """(schema, channel, message) of every whole chunk of a file, in its order."""
 
     def __init__(self, path: Path) -> None:
-        self.damaged = 0
+        self.damaged = self.orphans = 0
         self._path = path
 
     def __iter__(self) -> Iterator[tuple[Any, Any, Any]]:
         try:
-            from mcap.exceptions import EndOfFile, InvalidMagic
+            from mcap.exceptions import EndOfFile
             from mcap.records import Channel, Message, Schema
             from mcap.stream_reader import StreamReader
         except ImportError as error:
             raise MissingDependencyError(
                 'mcap', expected='the package that reads MCAP files', got='not installed',
                 hint=how_to_install('data')) from error
-        schemas: dict[int, Schema] = {}
-        channels: dict[int, Channel] = {}
+        schemas, channels = self._named_at_the_end()
         with self._path.open('rb') as file:
             records = StreamReader(_Whole(file, EndOfFile), emit_chunks=True).records
             while True:
                 try:
                     record = next(records)
-                except (StopIteration, EndOfFile, InvalidMagic):
+                except (StopIteration, EndOfFile):
                     return  # the end of the file, or of what is whole of it
+                except Exception:  # what is there is no record, and nobody knows where one begins
+                    self.damaged += 1
+                    return
                 for part in self._parts(record):
                     if isinstance(part, Schema):
                         schemas[part.id] = part
                     elif isinstance(part, Channel):
                         channels[part.id] = part
                     elif isinstance(part, Message):
-                        channel = channels[part.channel_id]
-                        yield schemas[channel.schema_id], channel, part
+                        channel = channels.get(part.channel_id)
+                        if channel is None or channel.schema_id not in schemas:
+                            self.orphans += 1
+                        else:
+                            yield schemas[channel.schema_id], channel, part
+
+    def _named_at_the_end(self) -> tuple[dict[int, Any], dict[int, Any]]:
+        """Schemas and channels by number, as a bag that was closed repeats them: the chunk that
+        named them first may be damaged."""
+        from mcap.reader import make_reader
+
+        try:
+            with self._path.open('rb') as file:
+                summary = make_reader(file).get_summary()
+        except Exception:  # it was not closed, or that part is damaged
+            summary = None
+        return ({}, {}) if summary is None else (dict(summary.schemas), dict(summary.channels))
 
     def _parts(self, record: Any) -> list[Any]:
         from mcap.records import Chunk

@@ -9,8 +9,10 @@ rosbag2_storage_mcap/src/mcap_storage.cpp (branch jazzy): profile, schemas, chan
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 from fourdgen_ros.core.errors import InputError, MissingDependencyError, how_to_install
 from fourdgen_ros.data import bag_metadata
@@ -32,7 +34,8 @@ class BagWriter:
                  distro: str = 'jazzy') -> None:
         """Make `folder`, which must not exist; its last part names the file in it.
 
-        Raises FileExistsError, InputError for an unknown compression, and MissingDependencyError.
+        Raises FileExistsError, InputError for an unknown compression, and MissingDependencyError;
+        whatever is raised, what was made is gone.
         """
         if compression not in COMPRESSIONS:
             raise InputError('compression', expected=f'one of {", ".join(COMPRESSIONS)}',
@@ -51,14 +54,19 @@ class BagWriter:
         self._schemas: dict[str, int] = {}
         self._start_ns = self._end_ns = 0
         self._empty = True
-        folder.mkdir(parents=True)
+        self._file: IO[bytes] | None = None
         self._name = f'{folder.name}_0.mcap'
-        self._file = (folder / self._name).open('xb')
-        self._mcap = Writer(self._file, chunk_size=CHUNK_BYTES,
-                            compression=CompressionType[compression.upper()])
-        self._mcap.start(profile='ros2', library='fourdgen_ros')
-        self.flush()
-        self._write_metadata()
+        folder.mkdir(parents=True)
+        try:
+            self._file = (folder / self._name).open('xb')
+            self._mcap = Writer(self._file, chunk_size=CHUNK_BYTES,
+                                compression=CompressionType[compression.upper()])
+            self._mcap.start(profile='ros2', library='fourdgen_ros')
+            self.flush()
+            self._write_metadata()
+        except BaseException:
+            self.discard()
+            raise
 
     @property
     def extent(self) -> Extent:
@@ -102,8 +110,15 @@ class BagWriter:
         self._file.close()
         self._write_metadata()
 
+    def discard(self) -> None:
+        """Close the file and delete the folder, as far as the disk lets us."""
+        self.abort()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def abort(self) -> None:
         """Close the file after an error, as it is."""
+        if self._file is None:
+            return
         try:
             self._file.close()
         except OSError:  # what is in the buffer cannot be written either

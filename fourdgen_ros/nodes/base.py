@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
@@ -30,7 +31,7 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from fourdgen_ros.core.errors import FourdgenError
-from fourdgen_ros.core.health import Status
+from fourdgen_ros.core.health import Level, Status
 from fourdgen_ros.nodes.inputs import InputNode, spin
 
 # One thread per goal that may be open at a time, and some for topics, services and cancels. The
@@ -38,6 +39,8 @@ from fourdgen_ros.nodes.inputs import InputNode, spin
 EXECUTOR_THREADS = 10
 SWITCH_INTERVAL = 2e-4  # s
 STAGE_THREAD = 'stage'  # how the names of threads begin in which stages compute
+# Ctrl-C, `kill`, and a terminal that is closed or an ssh connection that drops.
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Report = Callable[[], Mapping[str, Status]]
 N = TypeVar('N', bound='StageNode')
@@ -132,13 +135,22 @@ class StageNode(Node):
         array = DiagnosticArray()
         array.header.stamp = self.get_clock().now().to_msg()
         for report in self.reports():
-            for part, status in report().items():
+            for part, status in self._reported(report).items():
                 array.status.append(DiagnosticStatus(
                     level=bytes([status.level]), name=f'{self.get_name()}: {part}',
                     message=status.message, hardware_id=self.get_namespace(),
                     values=[KeyValue(key=k, value=str(v)) for k, v in status.values.items()]))
         if array.status:
             self._diagnostics.publish(array)
+
+    def _reported(self, report: Report) -> Mapping[str, Status]:
+        """What a report says, or that it failed: that must hide no other."""
+        try:
+            return report()
+        except Exception as error:
+            self.get_logger().error(f'diagnostics:\n{traceback.format_exc()}',
+                                    throttle_duration_sec=60.0)
+            return {'diagnostics': Status(Level.ERROR, f'{type(error).__name__}: {error}')}
 
     @contextlib.contextmanager
     def open_goal(self) -> Iterator[None]:
@@ -210,8 +222,12 @@ def spinning(factory: Callable[[], N], args: Sequence[str] | None = None) -> Ite
 
 @contextlib.contextmanager
 def signals(handler: Any) -> Iterator[None]:
-    """Handle SIGINT and SIGTERM with `handler` for a while; only in the main thread."""
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Handle the signals `ENDING` with `handler` for a while; only in the main thread.
+
+    A SIGHUP that is ignored stays so: under nohup the process is to outlive its terminal.
+    """
+    before = {number: signal.signal(number, handler) for number in ENDING
+              if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN}
     try:
         yield
     finally:
@@ -220,7 +236,7 @@ def signals(handler: Any) -> Iterator[None]:
 
 
 def run_node(factory: Callable[[], StageNode], args: Sequence[str] | None = None) -> int:
-    """Run one node in this process until SIGINT or SIGTERM; returns the exit code."""
+    """Run one node in this process until a signal ends it; returns the exit code."""
     # A stage's worker gives Python's lock away at every numpy call and waits this long to get it
     # back while callbacks come in; with Python's default of 5 ms tracking took a third longer.
     sys.setswitchinterval(SWITCH_INTERVAL)
@@ -233,7 +249,7 @@ def run_node(factory: Callable[[], StageNode], args: Sequence[str] | None = None
             return 1
         stop.wait()
     # A second signal while Python winds up must not look like a crash.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
     _end_without_waiting(0)
     return 0

@@ -55,7 +55,9 @@ class InputNode(Node):
         return super().create_subscription(*args, **{'callback_group': self.group} | options)
 
     def destroy_node(self) -> None:
-        """End the thread, after the callback that runs, then the subscriptions."""
+        """End the thread, after the callback that runs, then the subscriptions; once."""
+        if self._closing.is_set():
+            return
         self._closing.set()
         self._wake_up.trigger()
         if self._thread is not threading.current_thread():

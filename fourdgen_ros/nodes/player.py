@@ -64,6 +64,7 @@ class PlayerNode(StageNode):
         self._begun = threading.Event()
         self._began = 0.0  # s of the steady clock
         self.played, self._latest, self.ended = 0, 0.0, threading.Event()
+        self._damage = ''  # why it ended before the end of the bag
         self._threads = [threading.Thread(target=target, daemon=True)
                          for target in (self._play, self._tick)]
         self.report(lambda: {'player': self._status()})
@@ -96,13 +97,18 @@ class PlayerNode(StageNode):
         self._wait_for_subscribers()
         self._began = time.monotonic()
         self._begun.set()
-        for topic, log_ns, data in self._bag.messages(set(self._pubs)):
-            due = self._began + (log_ns - self._bag.start_ns) * 1e-9 / self._rate
-            if self.closing.wait(max(0.0, due - time.monotonic())):
-                return
-            self._latest = max(self._latest, time.monotonic() - due)
-            self._pubs[topic].publish(data)
-            self.played += 1
+        try:
+            for topic, log_ns, data in self._bag.messages(set(self._pubs)):
+                due = self._began + (log_ns - self._bag.start_ns) * 1e-9 / self._rate
+                if self.closing.wait(max(0.0, due - time.monotonic())):
+                    return
+                self._latest = max(self._latest, time.monotonic() - due)
+                self._pubs[topic].publish(data)
+                self.played += 1
+        except InputError as error:
+            self._damage = str(error)
+            self.get_logger().error(f'ended after {self.played} messages: {error}')
+            return
         self.get_logger().info(f'played {self.played} messages')
         self.ended.set()
 
@@ -127,6 +133,8 @@ class PlayerNode(StageNode):
 
     def _status(self) -> Status:
         values = {'messages': self.played, 'greatest delay [s]': f'{self._latest:.3f}'}
+        if self._damage:
+            return Status(Level.ERROR, self._damage, values)
         if self.ended.is_set():
             return Status(Level.OK, 'ended', values)
         if not self._begun.is_set():

@@ -38,7 +38,7 @@ class PlayedBag:
                 hint=f'{how_to_install("data")} Or play with `ros2 bag play`.'
             ) from error
         self._stack = contextlib.ExitStack()
-        self._errors = ReaderError
+        self._folder = folder
         try:
             self._reader = self._stack.enter_context(Reader(folder))
         except (ReaderError, OSError) as error:
@@ -57,10 +57,18 @@ class PlayedBag:
         self._stack.close()
 
     def messages(self, topics: set[str]) -> Iterator[tuple[str, int, bytes]]:
-        """(topic, log time in ns, serialized message) in the order in which they were received."""
+        """(topic, log time in ns, serialized message) in the order in which they were received.
+
+        Raises InputError where the bag is damaged.
+        """
         chosen = [c for c in self._reader.connections if c.topic in topics]
-        for connection, log_ns, data in self._reader.messages(connections=chosen):
-            yield connection.topic, log_ns, bytes(data)
+        try:
+            for connection, log_ns, data in self._reader.messages(connections=chosen):
+                yield connection.topic, log_ns, bytes(data)
+        except Exception as error:  # what a damaged file makes of sqlite, zstd or lz4
+            raise InputError(f'bag {self._folder}', expected='a whole rosbag2',
+                             got=str(error) or repr(error),
+                             hint=f'What can be read: fourdgen recover {self._folder}') from error
 
 
 def _profile(offers: list[Any]) -> QoSProfile:

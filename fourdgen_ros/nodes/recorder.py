@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +27,7 @@ from fourdgen_ros.nodes.recorder_labels import Episode, Label, summary
 from fourdgen_ros.nodes.recorder_python import PythonRecording
 from fourdgen_ros.nodes.recorder_recordings import Recording, RecordingError
 from fourdgen_ros.nodes.recorder_ros2bag import Ros2BagRecording
-from fourdgen_ros.nodes.recorder_topics import TopicNames, topic_names
+from fourdgen_ros.nodes.recorder_topics import TopicNames, topic_names, wait_for
 from fourdgen_ros.srv import DiscardEpisode, LabelEpisode, StartEpisode, StopEpisode
 
 GB = 10**9
@@ -81,7 +83,7 @@ class RecorderNode(StageNode):
 
     def start(self) -> None:
         """Make the output folder, and tell what a recorder left that was killed."""
-        self._folders.free_bytes()
+        self._folders.make()
         for path in self._folders.leftovers():
             if path.is_dir():
                 self.get_logger().warning(f'{path} was not finished: fourdgen recover {path}')
@@ -94,7 +96,7 @@ class RecorderNode(StageNode):
         with self._lock:
             if self._episode is not None and self._episode.path is None:
                 self.get_logger().warning(f'keeping {self._episode.name}: the recorder ends')
-                self._finish(self._episode, {'ended_by': 'the recorder was ended'})
+                self._finish_alone(self._episode, 'the recorder was ended')
 
     # --- services -----------------------------------------------------------------------------
 
@@ -106,8 +108,9 @@ class RecorderNode(StageNode):
                 with self._lock:
                     response.message = call(request, response)
                 response.success = True
-            except (FourdgenError, OSError) as error:
-                self.get_logger().error(str(error))
+            except Exception as error:  # whatever it is, the operator is told
+                expected = isinstance(error, (FourdgenError, OSError))
+                self.get_logger().error(str(error) if expected else traceback.format_exc())
                 response.success, response.message = False, f'{type(error).__name__}: {error}'
             return response
 
@@ -120,6 +123,7 @@ class RecorderNode(StageNode):
         low = self._too_little_space()
         if low is not None:
             raise RecordingError(f'cannot record: {low}')
+        self._require_time()
         now = datetime.now(UTC)
         name = self._folders.new_name(request.name, request.task, datetime.now())
         label = Label(request.task, request.text)
@@ -130,6 +134,13 @@ class RecorderNode(StageNode):
         response.path = str(self._folders.final(name))
         self.get_logger().info(f'recording {name}')
         return f'recording {name}'
+
+    def _require_time(self) -> None:
+        """Raise RecordingError where simulated time does not run: all log times would be 0."""
+        if wait_for(lambda: ['/clock'] if self.get_clock().now().nanoseconds == 0 else [],
+                    self._timeout):
+            raise RecordingError('cannot record: use_sim_time is set and nobody publishes /clock',
+                                 hint='Start what simulates or plays, or set use_sim_time: false.')
 
     def _begin(self, folder: Path, data: Mapping[str, str], note: str) -> Recording:
         if self._backend == 'ros2bag':
@@ -151,23 +162,29 @@ class RecorderNode(StageNode):
     def _stop(self, request: StopEpisode.Request, response: StopEpisode.Response) -> str:
         episode = self._require_episode()
         episode.label = episode.label.changed(outcome=request.outcome)
-        if episode.path is None:
-            self._finish(episode, {})
-        elif episode.recording.complete:
-            bag_metadata.set_custom_data(episode.path, episode.label.data())
-        self._episode = None
+        problem = ''
+        try:
+            if episode.path is None:
+                self._finish(episode, {})
+            elif episode.recording.complete:
+                bag_metadata.set_custom_data(episode.path, episode.label.data())
+        except (FourdgenError, OSError) as error:
+            problem = f'could not be finished: {error}'
+        self._episode = None  # also where the disk fails, or none could follow
         counts, reason = episode.recording.counts(), episode.recording.reason
+        if reason is not None and not problem:
+            problem = f'ended by itself: {reason}'
         response.path, response.duration = str(episode.path), counts.duration
         response.topics = sorted(counts.recorded)
         for field in ('recorded', 'dropped', 'lost'):
             setattr(response, field, [getattr(counts, field).get(t, 0) for t in response.topics])
         text = summary(counts)
-        if episode.recording.complete:
+        kept = episode.path == self._folders.final(episode.name)
+        if kept:
             self._last = episode.name
-        if reason is not None:
-            state = 'kept' if episode.recording.complete else (
-                f'not whole; to recover it: fourdgen recover {episode.path}')
-            raise RecordingError(f'{episode.name} ended by itself: {reason}; {state}; {text}')
+        if problem:
+            state = 'kept' if kept else f'to recover it: fourdgen recover {episode.path}'
+            raise RecordingError(f'{episode.name} {problem}; {state}; {text}')
         self.get_logger().info(f'kept {episode.name}: {text}')
         return text
 
@@ -175,7 +192,8 @@ class RecorderNode(StageNode):
         episode = self._episode
         if episode is not None and request.name in ('', episode.name):
             if episode.path is None:
-                episode.recording.finish({})
+                with contextlib.suppress(FourdgenError, OSError):  # it is deleted all the same
+                    episode.recording.finish({})
             self._episode = None
             folder = episode.path or episode.recording.folder
             self._folders.discard(folder)
@@ -224,20 +242,25 @@ class RecorderNode(StageNode):
         """End the recording and give its folder the final name."""
         recording = episode.recording
         self._note(episode)
-        recording.finish({**episode.label.data(), **data})
-        if not recording.complete:
-            episode.path = recording.folder
-            return
-        counts = recording.counts()
-        losses = {field: json.dumps({t: n for t, n in getattr(counts, field).items() if n})
-                  for field in ('dropped', 'lost')}
         try:
-            bag_metadata.set_custom_data(recording.folder, {
-                **losses, 'queue_high_water': str(counts.queue_high_water)})
-            episode.path = self._folders.keep(episode.name)
-        except (FourdgenError, OSError):
-            episode.path = recording.folder
-            raise
+            recording.finish({**episode.label.data(), **data})
+            if recording.complete:
+                counts = recording.counts()
+                losses = {field: json.dumps({t: n for t, n in getattr(counts, field).items() if n})
+                          for field in ('dropped', 'lost')}
+                bag_metadata.set_custom_data(recording.folder, {
+                    **losses, 'queue_high_water': str(counts.queue_high_water)})
+                episode.path = self._folders.keep(episode.name)
+        finally:
+            if episode.path is None:
+                episode.path = recording.folder
+
+    def _finish_alone(self, episode: Episode, reason: str) -> None:
+        """The same where nobody called who could be told."""
+        try:
+            self._finish(episode, {'ended_by': reason})
+        except (FourdgenError, OSError) as error:
+            self.get_logger().error(str(error))
 
     def _ended(self) -> None:
         """A recording ended by itself; called in a thread that it waits for."""
@@ -249,13 +272,13 @@ class RecorderNode(StageNode):
             if episode is None or episode.path is not None or episode.recording.reason is None:
                 return
             self.get_logger().error(f'{episode.name} ended: {episode.recording.reason}')
-            try:
-                self._finish(episode, {'ended_by': episode.recording.reason})
-            except (FourdgenError, OSError) as error:
-                self.get_logger().error(str(error))
+            self._finish_alone(episode, episode.recording.reason)
 
     def _too_little_space(self) -> str | None:
-        free, least = self._folders.free_bytes() / GB, self.value('min_free_space')
+        try:
+            free, least = self._folders.free_bytes() / GB, self.value('min_free_space')
+        except InputError as error:
+            return str(error)
         if free < least:
             return f'{free:.1f} GB free in {self._folders.root}, expected at least {least:g} ' \
                    f'(parameter min_free_space)'
@@ -264,12 +287,11 @@ class RecorderNode(StageNode):
     # --- diagnostics --------------------------------------------------------------------------
 
     def _statuses(self) -> dict[str, Status]:
-        low = self._too_little_space()
-        disk = Status(Level.OK, f'{self._folders.free_bytes() / GB:.1f} GB free')
-        episode = self._episode
+        episode, low = self._episode, self._too_little_space()
         return {'episode': episode.status() if episode is not None else Status(
                     Level.OK, 'not recording'),
-                'disk': disk if low is None else Status(Level.ERROR, low)}
+                'disk': Status(Level.ERROR, low) if low is not None else Status(
+                    Level.OK, f'{self._folders.free_bytes() / GB:.1f} GB free')}
 
 
 def main(args: Sequence[str] | None = None) -> int:

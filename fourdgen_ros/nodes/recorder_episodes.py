@@ -103,21 +103,32 @@ class EpisodeFolders:
         partial = self.root / PARTIAL
         return sorted(p for p in partial.iterdir() if p.is_dir()) if partial.is_dir() else []
 
-    def free_bytes(self) -> int:
-        """Bytes that can still be written; the folder is made when it is not there.
-
-        Raises InputError where that is impossible.
-        """
+    def make(self) -> None:
+        """Make the output folder when it is not there; raises InputError where that fails."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _not_writable(error) from error
+
+    def free_bytes(self) -> int:
+        """Bytes that can still be written; raises InputError where the folder is no longer there.
+
+        It is not made again: what was mounted there may be gone, and the disk below is another.
+        """
+        try:
             return shutil.disk_usage(self.root).free
         except OSError as error:
-            raise InputError('output_folder', expected='a folder that can be written',
-                             got=str(error)) from error
+            raise _not_writable(error, 'Mount its disk, or start the recorder anew, which makes '
+                                       'the folder.') from error
 
     def _tidy(self) -> None:
         with contextlib.suppress(OSError):  # not empty
             (self.root / PARTIAL).rmdir()
+
+
+def _not_writable(error: OSError, hint: str = '') -> InputError:
+    return InputError('output_folder', expected='a folder that can be written', got=str(error),
+                      hint=hint)
 
 
 def _taken(folder: Path) -> str:

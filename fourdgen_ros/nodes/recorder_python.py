@@ -73,6 +73,8 @@ class PythonRecording:
             self._open(WriteQueue(self._writer, self._queue_bytes, guard, ended))
         except BaseException:
             self._node.destroy_node()
+            if self._writer is not None:
+                self._writer.discard()
             raise
         self.note(note)
 

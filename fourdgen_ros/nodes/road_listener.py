@@ -25,6 +25,7 @@ from fourdgen_ros.nodes.qos import LATCHED, qos_events
 from fourdgen_ros.nodes.tf import Transforms
 from fourdgen_ros.view.geometry import Colours, Points, live_cloud
 
+SILENCE = 5.0  # s without diagnostics, which come at 1 Hz, after which a state is no longer known
 SHOWN = ('task_loop: task', 'generator: generator', 'tracker: tracker', 'execution: execution')
 
 
@@ -55,6 +56,7 @@ class RoadListener:
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._statuses: dict[str, Status] = {}
+        self._heard: dict[str, float] = {}  # steady s
         node = self.node
         node.parameter('history', 60.0, 'how far back transforms are kept: longer than a '
                                         'generation takes [s]', low=1.0, high=3600.0)
@@ -70,6 +72,7 @@ class RoadListener:
                                      event_callbacks=qos_events(node, topic))
         node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10,
                                  callback_group=node.group)
+        node.steady_timer(1.0, self._forget_the_silent)
 
     def live_clouds(self, observation: Observation, stride: int) -> list[tuple[Points, Colours]]:
         """Clouds in the base frame, see `live_cloud`, of the views whose pose TF knows now."""
@@ -126,4 +129,15 @@ class RoadListener:
         if heard:
             with self._lock:
                 self._statuses.update(heard)
+                self._heard.update(dict.fromkeys(heard, time.monotonic()))
+                self.listeners.statuses(dict(self._statuses))
+
+    def _forget_the_silent(self) -> None:
+        """A node that died, or is out of reach, must not look as it did when it was last heard."""
+        now = time.monotonic()
+        with self._lock:
+            silent = {name: Status(Level.STALE, f'nothing heard for {now - heard:.0f} s')
+                      for name, heard in self._heard.items() if now - heard > SILENCE}
+            if silent:
+                self._statuses.update(silent)
                 self.listeners.statuses(dict(self._statuses))

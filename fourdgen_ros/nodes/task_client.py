@@ -25,8 +25,8 @@ def run_task(task: str, *, seed: int = 0, max_segments: int = 0, timeout: float 
     """Run a task over ROS and return (exit code, RunTask.Result or None).
 
     The exit code is 0 when the task was done, 1 when it was not or there is no task loop, and 130
-    when SIGINT or SIGTERM came: then the task was canceled, and the robot has been told to hold.
-    Takes over these two signals; call it from the main thread.
+    when SIGINT, SIGTERM or SIGHUP came: then the task was canceled, and the robot has been told to
+    hold. Takes over these signals; call it from the main thread.
     """
     interrupted = threading.Event()
     with (signals(lambda *_: interrupted.set()),

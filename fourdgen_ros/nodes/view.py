@@ -34,6 +34,7 @@ Array = NDArray[np.float64]
 _ANSWER_TIMEOUT = 5.0  # s
 # m; the middle of a table in front of an arm, seen from beyond it
 _CENTRE, _EYE = np.array([0.45, 0.0, 0.0]), np.array([1.35, 0.75, 0.85])
+KEPT = 240  # moments of one future's execution, at most
 _SAME = 0.001  # m; a robot that has moved less has not moved
 _NEAR = 0.03  # m between an imagined and an executed pose that show the same moment
 _NO_CLOUD = np.empty((0, 3), np.float32), np.empty((0, 3), np.uint8)
@@ -72,6 +73,7 @@ class ViewNode(StageNode):
         self._base = self._robot.base_link
         self._lock = threading.Lock()
         self._samples: list[_Sample] = []
+        self._news = False  # whether there are moments, or a plan, that were not compared yet
         self._future: Future | None = None
         self._trajectory: GripperTrajectory | None = None
         self._plan: MotionPlan | None = None
@@ -88,6 +90,7 @@ class ViewNode(StageNode):
             self._on_future, self._on_trajectory, self._on_plan, self._page.show_statuses))
         self._cameras.listen(True)
         self.create_timer(1.0 / rate, self._look, callback_group=self.group)
+        self.steady_timer(1.0, self._compare)
         self.get_logger().info(f'open {self.url}')
 
     @property
@@ -128,12 +131,12 @@ class ViewNode(StageNode):
 
     def _on_trajectory(self, trajectory: GripperTrajectory) -> None:
         with self._lock:
-            self._trajectory = trajectory
+            self._trajectory, self._news = trajectory, True
         self._page.show_trajectory(trajectory)
 
     def _on_plan(self, plan: MotionPlan) -> None:
         with self._lock:
-            self._plan = plan
+            self._plan, self._news = plan, True
         self._page.show_plan(plan)
 
     # --- cameras ------------------------------------------------------------------------------
@@ -154,7 +157,7 @@ class ViewNode(StageNode):
         self._remember(observation, pictures)
 
     def _remember(self, observation: Observation, pictures: Mapping[str, Picture]) -> None:
-        """Keep the moment, and show which imagined frames have really come by now."""
+        """Keep the moment."""
         try:
             pose = self._road.transforms.lookup(self._base, self._robot.tcp_link,
                                                 observation.stamp)
@@ -166,8 +169,18 @@ class ViewNode(StageNode):
         with self._lock:
             if self._samples and _rests(self._samples[-1], sample):
                 self._samples[-1] = sample
-            else:
-                self._samples.append(sample)
+                return
+            self._samples.append(sample)
+            self._news = True
+            if len(self._samples) > KEPT:
+                del self._samples[1::2]  # thinner, but from the first moment on
+
+    def _compare(self) -> None:
+        """Show which imagined frames have really come by now."""
+        with self._lock:
+            if not self._news or not self._samples:
+                return
+            self._news = False
             trajectory, plan, samples = self._trajectory, self._plan, list(self._samples)
             stamp = None if self._future is None else self._future.stamp
         if (trajectory is not None and plan is not None

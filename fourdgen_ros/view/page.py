@@ -28,6 +28,7 @@ from fourdgen_ros.view.segment import Picture, Segment, imagined, side_by_side
 
 Array = NDArray[np.float64]
 KEPT = 8  # futures that can be looked back at
+_CONFIRM = 'Confirm the plan'
 _TICK = 0.05  # s
 _POINT = 0.65  # of a pixel; surfaces look closed, and the hand's mesh still shows through them
 
@@ -67,6 +68,8 @@ class Page:
         self._now: Mapping[str, Picture] | None = None
         self._playing_since = time.monotonic()
         self._closing = threading.Event()
+        self._moved = threading.Event()  # the slider, by hand
+        self._offered: tuple[str, bool] | None = None  # id of the plan on the button, on show
         self._scene = Scene(server.scene, hand, outlook.box, outlook.centre)
         self._build(server.gui)
         camera = server.initial_camera
@@ -171,8 +174,8 @@ class Page:
         self._stop = gui.add_button('Stop the robot', color='red', icon='hand-stop', visible=robot,
                                     hint='A software stop, not an emergency stop. It stays stopped '
                                          'until ~/reset_fault is called.')
-        self._confirm = gui.add_button('Confirm the plan', color='green', icon='check',
-                                       visible=robot, disabled=True)
+        self._confirm = gui.add_button(_CONFIRM, color='green', icon='check', visible=robot,
+                                       disabled=True)
         self._answer = gui.add_markdown('', visible=robot)
         self._which = gui.add_dropdown('Future', ('none yet',), visible=robot)
         self._slider = gui.add_slider('Time [s]', 0.0, 1.0, 0.1, 0.0)
@@ -198,8 +201,7 @@ class Page:
         self._button.on_click(lambda _: self._set_playing(not self._playing))
         self._which.on_update(lambda event: self._on_which(event.target.value))
         if robot:
-            self._stop.on_click(lambda _: self._answer_with(self._actions.stop))
-            self._confirm.on_click(self._on_confirm)
+            self._stop.on_click(self._on_stop)
 
     def _add_views(self, gui: Any, cameras: Sequence[str]) -> None:
         for camera in cameras:
@@ -219,13 +221,16 @@ class Page:
             self._button.icon = 'player-pause' if playing else 'player-play'
             self._playing_since = time.monotonic() - self._slider.value
 
-    def _on_slider(self, event: Any) -> None:
-        if event.client is None:
-            return  # set by the playback
-        with self._lock:
-            if self._playing:
-                self._set_playing(False)
-            self._show_frame()
+    # Coroutines run on viser's event loop, where nothing may wait; all else shares the threads of
+    # one pool, and a slider that is dragged could keep all of these waiting for a drawing.
+
+    async def _on_stop(self, _: Any) -> None:
+        threading.Thread(target=self._answer_with, args=(self._actions.stop,), name='stop',
+                         daemon=True).start()
+
+    async def _on_slider(self, event: Any) -> None:
+        if event.client is not None:  # None: set by the playback
+            self._moved.set()
 
     def _on_which(self, label: str) -> None:
         with self._lock:
@@ -233,11 +238,15 @@ class Page:
                 if self._label(stamp) == label and stamp != self._shown:
                     self._select(stamp)
 
-    def _on_confirm(self, _: Any) -> None:
+    def _on_confirm(self, offered: tuple[str, bool]) -> None:
         with self._lock:
-            plan = self._pending()
-        if plan is not None:
-            self._answer_with(lambda: self._actions.confirm(plan.plan_id))
+            if offered != self._offered:
+                return
+            plan_id, on_show = offered
+            if not on_show:  # nobody confirms what they have not seen
+                self._select(next(reversed(self._segments)))
+                return
+        self._answer_with(lambda: self._actions.confirm(plan_id))
 
     def _answer_with(self, action: Callable[[], str]) -> None:
         self._answer.content = '…'
@@ -252,9 +261,19 @@ class Page:
 
     def _update_buttons(self) -> None:
         plan = self._pending()
-        self._confirm.disabled = plan is None
-        name = 'the plan' if plan is None else f'plan {plan.plan_id[:8]}'
-        self._confirm.label = f'Confirm {name}'
+        offered = None if plan is None else (plan.plan_id, plan.stamp == self._shown)
+        if offered == self._offered:
+            return
+        self._offered = offered
+        label = _CONFIRM if offered is None else (
+            f'Confirm plan {offered[0][:8]}' if offered[1] else 'Show the plan that waits')
+        # Another button, not another label: a press that is on its way means what it was said on.
+        button = self._server.gui.add_button(label, color='green', icon='check',
+                                             disabled=offered is None, order=self._confirm.order)
+        if offered is not None:
+            button.on_click(lambda _: self._on_confirm(offered))
+        self._confirm.remove()
+        self._confirm = button
 
     # --- the segment on show ------------------------------------------------------------------
 
@@ -274,6 +293,7 @@ class Page:
         self._slider.step, self._slider.precision = future.dt, 2
         self._playing_since = time.monotonic()
         self._redraw(stamp)
+        self._update_buttons()
 
     def _redraw(self, stamp: int) -> None:
         if stamp == self._shown:
@@ -306,6 +326,10 @@ class Page:
     def _play(self) -> None:
         while not self._closing.wait(_TICK):
             with self._lock:
+                if self._moved.is_set():  # however often; where it is now is shown
+                    self._moved.clear()
+                    self._set_playing(False)
+                    self._show_frame()
                 segment = self._segments.get(self._shown)
                 if segment is None or not self._playing or segment.future.frames < 2:
                     continue

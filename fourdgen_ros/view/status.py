@@ -22,7 +22,7 @@ def robot_text(statuses: Mapping[str, Status]) -> str:
     status = statuses.get('execution: execution')
     if status is None:
         return 'no execution node'
-    return f'{status.values.get("mode", "?")}: {status.message}'
+    return ': '.join(str(text) for text in (status.values.get('mode'), status.message) if text)
 
 
 def fault(statuses: Mapping[str, Status]) -> bool:

@@ -16,7 +16,8 @@ from test_tracker_node import T_BASE_TCP
 from test_tracker_node import Bench as TrackerBench
 
 from fourdgen_ros.action import ExecutePlan, PlanMotion
-from fourdgen_ros.core.health import Level
+from fourdgen_ros.core.health import Level, Status
+from fourdgen_ros.nodes.base import StageNode
 from fourdgen_ros.nodes.execution import ExecutionNode
 from fourdgen_ros.nodes.generator import GeneratorNode
 
@@ -38,6 +39,23 @@ class Listener:
 
     def value(self, name: str, key: str) -> str:
         return next(v.value for v in self.of(name).values if v.key == key)
+
+
+def test_a_report_that_fails_hides_no_other(graph: Graph, capfd: Any) -> None:
+    heard = graph.listen(DiagnosticArray, '/diagnostics')
+    node = graph.add(StageNode('stage'))
+
+    def fails() -> dict[str, Status]:
+        raise OSError('no disk')
+
+    node.report(fails)
+    node.report(lambda: {'whole': Status(Level.OK, 'ready')})
+    assert eventually(lambda: len([m for m in list(heard) if m.status]) >= 3)
+    for message in heard:
+        assert [(s.name, s.level[0], s.message) for s in message.status] == [
+            ('stage: diagnostics', Level.ERROR, 'OSError: no disk'),
+            ('stage: whole', Level.OK, 'ready')]
+    assert capfd.readouterr().err.count('Traceback') == 1
 
 
 def test_generator_and_cameras(graph: Graph) -> None:

@@ -105,3 +105,9 @@ def test_it_ends_with_its_node(graph):
     graph.remove(node)
     assert len(input_threads()) == before
     assert eventually(lambda: '_stage_inputs' not in graph.client.get_node_names())
+
+
+def test_may_be_destroyed_twice(graph):
+    inputs = graph.add(StageNode('stage')).inputs
+    inputs.destroy_node()
+    inputs.destroy_node()

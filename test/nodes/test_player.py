@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from camera_server import CAMERAS, Cameras, Freeze
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TransformStamped
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
@@ -19,6 +20,7 @@ from tf2_msgs.msg import TFMessage
 
 from fourdgen_ros.action import GenerateFuture
 from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.health import Level
 from fourdgen_ros.data.bag_metadata import BagTopic
 from fourdgen_ros.data.bag_writer import BagWriter
 from fourdgen_ros.nodes import qos
@@ -34,9 +36,11 @@ START = 1_700_000_000 * 10**9
 DEEP = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 
 
-def write(folder: Path, images: int = 20, period_ns: int = 10**7) -> list[bytes]:
-    """A bag of images, a latched transform, a plan and a type that is not installed."""
-    writer = BagWriter(folder, {})
+def write(folder: Path, images: int = 20, period_ns: int = 10**7, *,
+          compression: str = 'none') -> list[bytes]:
+    """A bag of images, ten a chunk, a latched transform, a plan and a type that is not installed.
+    """
+    writer = BagWriter(folder, {}, compression=compression)
     channels = [writer.add_topic(BagTopic(name, kind, definition(kind), '', (qos_entry(profile),)))
                 for name, kind, profile in (
                     ('/cam/color/image_raw', 'sensor_msgs/msg/Image', DEEP),
@@ -56,6 +60,8 @@ def write(folder: Path, images: int = 20, period_ns: int = 10**7) -> list[bytes]
         image.data = bytes([i]) * 12
         sent.append(serialize_message(image))
         writer.write(channels[0], START + i * period_ns, START, sent[-1])
+        if i % 10 == 9:
+            writer.flush()
     writer.close()
     return sent
 
@@ -114,6 +120,23 @@ def test_what_is_no_bag_is_refused(graph, tmp_path, bag, text):
     BagWriter(tmp_path / 'empty', {}).close()
     with pytest.raises(InputError, match=text):
         PlayerNode(**parameters(bag=str(tmp_path / bag) if bag else ''))
+
+
+def test_a_bag_that_is_damaged_is_an_error_and_not_silence(graph, tmp_path):
+    write(tmp_path / 'bag', compression='zstd')
+    file, = (tmp_path / 'bag').glob('*.mcap')
+    content = bytearray(file.read_bytes())
+    begins = content.rindex(b'\x28\xb5\x2f\xfd')  # the second chunk, as zstd marks it
+    content[begins + 8:begins + 16] = bytes(8)
+    file.write_bytes(content)
+    statuses = graph.listen(DiagnosticArray, '/diagnostics')
+    player = play(graph, tmp_path / 'bag', wait_for_subscribers=0.0)
+    assert eventually(lambda: any(
+        s.name == 'player: player' and s.level == bytes([Level.ERROR])
+        and f'fourdgen recover {tmp_path / "bag"}' in s.message
+        for m in list(statuses) for s in m.status))
+    assert 10 <= player.played < 20
+    assert not player.ended.is_set()
 
 
 def test_the_generator_imagines_from_a_recorded_episode(graph, tmp_path):

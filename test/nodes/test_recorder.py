@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 from pathlib import Path
@@ -10,17 +11,20 @@ from typing import Any
 
 import pytest
 import yaml
+from builtin_interfaces.msg import Time
 from mcap.reader import make_reader
 from rclpy.serialization import deserialize_message
 from recorder_cell import CAMERAS, Sources
 from ros_graph import Graph, eventually, parameters
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import QosDurability, QosReliability
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
 from fourdgen_ros import __version__
+from fourdgen_ros.cli.__main__ import main as fourdgen
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.data import bag_metadata
 from fourdgen_ros.data.bag_writer import BagWriter
@@ -305,6 +309,24 @@ def test_the_episode_ends_before_the_disk_is_full(desk):
     assert 'GB free' in refused.message
 
 
+def test_a_disk_that_goes_away_is_told_and_no_folder_made_in_its_place(desk):
+    statuses = desk.graph.listen(*diagnostics())
+    desk.open()
+    desk.record(name='one')
+    desk.folder.rename(desk.folder.with_name('gone'))
+    assert eventually(lambda: any('No such file' in text
+                                  for text in texts(statuses, 'recorder: disk')))
+    assert eventually(lambda: any('ended by itself' in text
+                                  for text in texts(statuses, 'recorder: episode')))
+    assert not desk.stop().success
+    refused = desk.start(name='two')
+    assert not refused.success
+    assert 'cannot record: output_folder' in refused.message
+    assert not desk.folder.exists()
+    desk.folder.with_name('gone').rename(desk.folder)
+    assert desk.start(name='two').success
+
+
 def test_discarding_deletes_what_was_recorded_and_nothing_else(desk):
     desk.open()
     kept = Path(desk.record(name='kept'))
@@ -354,6 +376,24 @@ def test_names_that_lead_elsewhere_are_refused(desk, name):
     assert not list(desk.folder.parent.rglob('*.mcap'))
 
 
+def test_simulated_time_that_nobody_tells_is_refused(desk):
+    desk.open(use_sim_time=True, start_timeout=0.5)
+    refused = desk.start(name='one')
+    assert not refused.success
+    assert 'use_sim_time is set and nobody publishes /clock' in refused.message
+    assert not list(desk.folder.rglob('*.mcap'))
+    clock = desk.graph.client.create_publisher(Clock, '/clock', 10)
+
+    def told() -> bool:
+        clock.publish(Clock(clock=Time(sec=7)))
+        return desk.node.get_clock().now().nanoseconds == 7 * 10**9
+
+    assert eventually(told)
+    path = Path(desk.record())
+    assert desk.stop().success
+    assert {log for log, _, _ in messages(path)[COLOR]} == {7 * 10**9}
+
+
 def test_a_folder_that_cannot_be_made_keeps_the_recorder_from_starting(desk):
     desk.folder.write_text('a file')
     with pytest.raises(InputError, match='output_folder'):
@@ -377,6 +417,68 @@ def test_an_unknown_outcome_leaves_the_episode_running(desk):
     desk.record()
     assert not desk.stop('great').success
     assert desk.stop('success').success
+
+
+def no_space(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+
+@pytest.mark.parametrize('what', ['set_custom_data', 'write'])
+def test_a_disk_that_fails_at_the_end_costs_one_episode_at_most(desk, monkeypatch, what):
+    desk.open()
+    path = Path(desk.record(name='one'))
+    with monkeypatch.context() as m:
+        m.setattr(bag_metadata, what, no_space)
+        response = desk.stop()
+    assert not response.success
+    assert 'No space left' in response.message
+    partial = path.parent / '.partial' / 'one'
+    assert f'fourdgen recover {partial}' in response.message
+    assert fourdgen(['recover', str(partial)]) == 0
+    assert len(messages(path)[COLOR]) >= 10
+    desk.record(name='two')
+    assert desk.stop().success
+
+
+def test_a_disk_that_fails_while_the_node_ends_lets_it_end(desk, monkeypatch):
+    desk.open()
+    desk.record(name='one')
+    monkeypatch.setattr(bag_metadata, 'set_custom_data', no_space)
+    desk.graph.remove(desk.node)
+    assert (desk.folder / '.partial' / 'one').is_dir()
+
+
+def test_an_episode_that_could_not_be_finished_can_be_discarded(desk, monkeypatch):
+    desk.open()
+    desk.record(name='one')
+    with monkeypatch.context() as m:
+        m.setattr(bag_metadata, 'set_custom_data', no_space)
+        assert desk.discard().success
+    assert not list(desk.folder.rglob('*.mcap'))
+    assert desk.start(name='one').success
+
+
+def test_a_start_that_the_disk_refuses_leaves_nothing(desk, monkeypatch):
+    desk.open()
+    with monkeypatch.context() as m:
+        m.setattr(BagWriter, 'add_topic', no_space)
+        response = desk.start(name='one')
+    assert not response.success
+    assert 'No space left' in response.message
+    assert not (desk.folder / '.partial' / 'one').exists()
+    assert desk.start(name='one').success
+
+
+def test_an_error_that_nobody_expects_is_answered(desk, monkeypatch):
+    desk.open(Sources(()), cameras=['none'])
+
+    def fail(*_: object) -> None:
+        raise KeyError('in a test')
+
+    monkeypatch.setattr(desk.node._folders, 'new_name', fail)
+    response = desk.start()
+    assert not response.success
+    assert "KeyError: 'in a test'" in response.message
 
 
 def test_ending_the_node_keeps_the_episode(desk):

@@ -284,6 +284,24 @@ def test_the_status_names_task_and_robot(graph: Graph, road: Road,
                                         'confirm: stopped on request')
 
 
+def test_the_last_state_of_a_node_that_died_is_not_shown_for_ever(
+        graph: Graph, road: Road, node: VisualizationNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('fourdgen_ros.nodes.road_listener.SILENCE', 0.5)
+    arrays = graph.listen(MarkerArray, 'visualization/markers/status', LATCHED)
+
+    def shown(text: str) -> bool:
+        return bool(arrays) and text in arrays[-1].markers[-1].text
+
+    def told(text: str) -> bool:
+        road.tell('execution: execution', text, mode='confirm')
+        return shown(f'confirm: {text}')
+
+    assert eventually(lambda: told('waiting for the confirmation of plan p1'))
+    assert eventually(lambda: shown('\nnothing heard for '))
+    assert not shown('waiting')
+    assert eventually(lambda: told('ready'))
+
+
 def test_a_camera_without_tf_does_not_hide_the_others(graph: Graph, capfd: Any) -> None:
     graph.add(Cameras())
     StaticTransformPublisher(graph.client).send(

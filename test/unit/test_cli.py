@@ -106,6 +106,38 @@ def test_a_generator_that_no_node_has_is_refused_before_anything_starts(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(('verb', 'option'), [
+    ('doctor', '--json'), ('demo', '--json'), ('demo', '--out')])
+def test_an_output_that_cannot_be_written_is_refused_before_anything_starts(
+        tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, verb: str,
+        option: str) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def started(*_: object) -> None:
+        pytest.fail('it has begun')
+
+    monkeypatch.setattr(checks, 'examine', started)
+    monkeypatch.setattr('fourdgen_ros.cli.demo_ros.run_over_ros', started)
+    (tmp_path / 'file').write_text('')
+    assert cli.main([verb, option, str(tmp_path / 'file' / 'x')]) == 1
+    assert f'{option} {tmp_path / "file" / "x"}; expected a folder that can be made' in ' '.join(
+        capsys.readouterr().err.split())
+
+
+def test_the_report_of_doctor_makes_its_folder_and_markup_is_text(
+        tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    def probe() -> str:
+        raise ImportError('[/] no closing tag')
+
+    monkeypatch.setattr(checks, 'CHECKS', (checks.Check(
+        'svd', probe, "pip install '.[svd]'", optional=True),))
+    assert cli.main(['doctor', '--json', str(tmp_path / 'new' / 'x.json')]) == 0
+    said = capsys.readouterr().out
+    assert "pip install '.[svd]'" in said
+    assert '[/] no closing tag' in said
+    assert json.loads((tmp_path / 'new' / 'x.json').read_text())['ok']
+
+
 def test_help_groups_the_verbs_by_the_path_of_a_user(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         cli.main(['--help'])

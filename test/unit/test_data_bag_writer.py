@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from mcap.reader import make_reader
 from rosbags.highlevel import AnyReader
 
+from fourdgen_ros.cli.__main__ import main as fourdgen
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.data import bag_metadata
 from fourdgen_ros.data.bag_metadata import BagTopic
@@ -118,12 +120,81 @@ def test_a_damaged_chunk_is_left_out_and_counted(tmp_path: Path) -> None:
     messages = [(0, 10 + i, 5 + i, bytes([i]) * 50) for i in range(30)]
     write(tmp_path / 'bag', messages, flush_every=10)
     file, = (tmp_path / 'bag').glob('*.mcap')
-    content = bytearray(file.read_bytes())
-    content[content.index(bytes([15]) * 50)] ^= 1
-    file.write_bytes(content)
+    damage(file, bytes([15]) * 50)
     recovery = recover(tmp_path / 'bag', tmp_path / 'out')
     assert recovery.damaged_chunks == 1
     assert read(tmp_path / 'out') == [*messages[:11], *messages[21:]]
+
+
+def killed(folder: Path, messages: list) -> Path:
+    """A bag in chunks of ten messages without its end; topic 1 comes with the second chunk, with a
+    type of its own. Returns the file."""
+    writer = BagWriter(folder.with_name('open'), {'task': 'x'})
+    topics = [TOPICS[0], replace(TOPICS[1], type='std_msgs/msg/Int8', definition='int8 data\n')]
+    channels = []
+    for i, (topic, *message) in enumerate(messages):
+        if i % 10 == 0:
+            writer.flush()
+        while len(channels) <= topic:
+            channels.append(writer.add_topic(topics[len(channels)]))
+        writer.write(channels[topic], *message)
+    writer.flush()
+    shutil.copytree(writer.folder, folder)
+    writer.abort()
+    file, = folder.glob('*.mcap')
+    return file
+
+
+def damage(file: Path, data: bytes) -> None:
+    """Flip one bit of the message with this data."""
+    content = bytearray(file.read_bytes())
+    content[content.index(data)] ^= 1
+    file.write_bytes(content)
+
+
+# A record of a length beyond any limit, and one that says that the file ends here.
+@pytest.mark.parametrize('tail', [b'\x06' + b'\xff' * 60, b'\x02\x14' + bytes(7) + b'\xff' * 60],
+                         ids=['length', 'footer'])
+def test_a_tail_of_garbage_ends_the_reading(tmp_path: Path, tail: bytes) -> None:
+    messages = [(0, 10 + i, 5 + i, bytes([i]) * 50) for i in range(30)]
+    with killed(tmp_path / 'bag', messages).open('ab') as file:
+        file.write(tail)
+    recovery = recover(tmp_path / 'bag', tmp_path / 'out')
+    assert recovery.damaged_chunks == 1
+    assert read(tmp_path / 'out') == messages
+
+
+def test_without_its_first_chunk_a_whole_bag_still_names_its_topics(tmp_path: Path) -> None:
+    messages = [(i % 2, 10 + i, 5 + i, bytes([1 + i]) * 50) for i in range(30)]
+    write(tmp_path / 'bag', messages, flush_every=10)
+    file, = (tmp_path / 'bag').glob('*.mcap')
+    damage(file, bytes([1]) * 50)
+    recovery = recover(tmp_path / 'bag', tmp_path / 'out')
+    assert (recovery.damaged_chunks, recovery.orphans) == (1, 0)
+    assert read(tmp_path / 'out') == messages[1:]
+
+
+def test_messages_whose_topic_nobody_names_are_left_out_and_told(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    messages = [(int(i >= 10 and i % 2), 10 + i, 5 + i, bytes([i]) * 50) for i in range(30)]
+    damage(killed(tmp_path / 'bag', messages), bytes([1]) * 50)
+    assert fourdgen(['recover', str(tmp_path / 'bag'), '--out', str(tmp_path / 'out')]) == 0
+    said = ' '.join(capsys.readouterr().out.split())
+    assert '10 messages in ' in said
+    assert '10 messages are left out' in said
+    assert bag_metadata.custom_data(tmp_path / 'out')['orphans'] == '10'
+    file, = (tmp_path / 'out').glob('*.mcap')
+    with file.open('rb') as stream:
+        assert [m.data for *_, m in make_reader(stream).iter_messages()] == [
+            m[3] for m in messages if m[0]]
+
+
+def test_where_nothing_can_be_named_nothing_is_made(tmp_path: Path) -> None:
+    messages = [(0, 10 + i, 5 + i, bytes([i]) * 50) for i in range(30)]
+    damage(killed(tmp_path / 'bag', messages), bytes([1]) * 50)
+    with pytest.raises(InputError, match='at least one whole chunk'):
+        recover(tmp_path / 'bag', tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
 
 
 def test_a_full_disk_leaves_no_half_bag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +211,20 @@ def test_a_full_disk_leaves_no_half_bag(tmp_path: Path, monkeypatch: pytest.Monk
     assert sorted(tmp_path.rglob('*')) == before
     recover(tmp_path / 'bag', tmp_path / 'out')
     assert read(tmp_path / 'out') == read(tmp_path / 'bag')
+
+
+@pytest.mark.parametrize('what', ['flush', '_write_metadata'])
+def test_a_bag_that_cannot_be_begun_leaves_nothing(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    with monkeypatch.context() as m:
+        m.setattr(BagWriter, what, full)
+        with pytest.raises(OSError, match='No space left'):
+            BagWriter(tmp_path / 'bag', {})
+    assert not list(tmp_path.iterdir())
+    BagWriter(tmp_path / 'bag', {}).close()
 
 
 def test_a_folder_that_exists_is_not_touched(tmp_path: Path) -> None:

@@ -121,3 +121,11 @@ def test_only_a_plan_that_the_robot_waits_for_can_be_confirmed(state: str, waits
     statuses = {EXECUTION: Status(Level.OK, state, {'mode': 'confirm', 'state': state})}
     assert status.waits_for(statuses, 'p7') == waits
     assert not status.waits_for({}, 'p7')
+
+
+def test_a_robot_that_is_no_longer_heard_waits_for_nothing() -> None:
+    statuses = {EXECUTION: Status(Level.STALE, 'nothing heard for 6 s'),
+                'tracker: tracker': Status(Level.STALE, 'nothing heard for 7 s')}
+    assert status.summary(statuses) == ('no task loop\nnothing heard for 6 s\n'
+                                        'tracker: nothing heard for 7 s')
+    assert not status.waits_for(statuses, 'p7')
