@@ -15,6 +15,8 @@ from ros_graph import eventually
 
 Start = Callable[..., subprocess.Popen]
 
+AT_A_TERMINAL = ('env', '--default-signal=HUP')  # the tests themselves may run under nohup
+
 NODE = '''
     import sys
     from fourdgen_ros.nodes.base import StageNode, run_node
@@ -52,7 +54,7 @@ def start() -> Iterator[Start]:
     """Starts a program in Python; its output is a pipe."""
     processes = []
 
-    def run(program: str, *args: str, before: tuple[str, ...] = ()) -> subprocess.Popen:
+    def run(program: str, *args: str, before: tuple[str, ...] = AT_A_TERMINAL) -> subprocess.Popen:
         process = subprocess.Popen(
             [*before, sys.executable, '-c', textwrap.dedent(program), *args],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
