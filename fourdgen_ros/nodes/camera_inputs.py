@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 import time
 
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -93,20 +94,22 @@ class CameraInputs:
         self.names = self._cameras.names
         self._synchroniser = self._cameras.synchroniser()
         self._subscriptions: list[CameraSubscription] = []
+        self._changing = threading.Lock()  # a timer of a reentrant group may come upon itself
         self._since = 0.0  # when the last was taken, or the subscriptions opened
         self._newest = 0  # stamp of the observation that was taken last
 
     def listen(self, wanted: bool) -> None:
         """Open or close the subscriptions; does nothing when they are so already."""
-        if wanted == bool(self._subscriptions):
-            return
-        if not wanted:
-            while self._subscriptions:
-                self._subscriptions.pop().close()
-            self._synchroniser.clear()
-            return
-        self._since = time.monotonic()
-        self._subscriptions = self._cameras.subscribe(self._synchroniser, SENSOR.depth)
+        with self._changing:
+            if wanted == bool(self._subscriptions):
+                return
+            if not wanted:
+                while self._subscriptions:
+                    self._subscriptions.pop().close()
+                self._synchroniser.clear()
+                return
+            self._since = time.monotonic()
+            self._subscriptions = self._cameras.subscribe(self._synchroniser, SENSOR.depth)
 
     def take(self) -> Observation | None:
         """Return the newest observation, once; None when there is no newer one.

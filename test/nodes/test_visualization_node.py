@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -331,3 +332,24 @@ def test_the_cameras_are_listened_to_only_when_somebody_looks(
     assert clouds[0].header.frame_id == things.BASE
     graph.client.destroy_subscription(subscription)
     assert eventually(lambda: graph.client.count_subscribers(topic) == 0)
+
+
+def test_a_timer_that_comes_upon_itself_opens_the_cameras_once(
+        graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    cameras = graph.add(VisualizationNode())._cameras
+    subscribe = cameras._cameras.subscribe
+    calls = [threading.Thread(target=cameras.listen, args=(True,)) for _ in range(2)]
+
+    def slowly(*args: Any) -> Any:
+        if not calls[1].is_alive():
+            calls[1].start()  # while the first call is half-way
+            calls[1].join(0.5)
+        return subscribe(*args)
+
+    monkeypatch.setattr(cameras._cameras, 'subscribe', slowly)
+    calls[0].start()
+    for call in calls:
+        call.join()
+    topic = 'cam_left/color/image_raw'
+    assert eventually(lambda: graph.client.count_subscribers(topic) > 0)
+    assert graph.client.count_subscribers(topic) == 1
