@@ -34,6 +34,8 @@ from fourdgen_ros.msg import GeneratedFuture
 from fourdgen_ros.msg import GripperTrajectory as GripperTrajectoryMsg
 from fourdgen_ros.msg import MotionPlan as MotionPlanMsg
 from fourdgen_ros.nodes import conversions
+from fourdgen_ros.nodes.base import StageNode
+from fourdgen_ros.nodes.camera_inputs import CameraInputs
 from fourdgen_ros.nodes.qos import IMAGE, LATCHED
 from fourdgen_ros.nodes.tf import StaticTransformPublisher
 from fourdgen_ros.nodes.visualization import VisualizationNode
@@ -336,7 +338,7 @@ def test_the_cameras_are_listened_to_only_when_somebody_looks(
 
 def test_a_timer_that_comes_upon_itself_opens_the_cameras_once(
         graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
-    cameras = graph.add(VisualizationNode())._cameras
+    cameras = CameraInputs(graph.add(StageNode('looker')))
     subscribe = cameras._cameras.subscribe
     calls = [threading.Thread(target=cameras.listen, args=(True,)) for _ in range(2)]
 
