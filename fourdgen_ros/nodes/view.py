@@ -170,10 +170,10 @@ class ViewNode(StageNode):
             if self._samples and _rests(self._samples[-1], sample):
                 self._samples[-1] = sample
                 return
+            # Of what comes long after a future only the newest is of use: the next may begin there.
+            del self._samples[KEPT - 1:]
             self._samples.append(sample)
             self._news = True
-            if len(self._samples) > KEPT:
-                del self._samples[1::2]  # thinner, but from the first moment on
 
     def _compare(self) -> None:
         """Show which imagined frames have really come by now."""

@@ -79,8 +79,8 @@ def test_a_long_motion_is_remembered_in_bounds(moving: Moving) -> None:
     assert len(moving._samples) <= KEPT
     assert eventually(lambda: len(real(moving)) == 3)
     assert real(moving)[0] == pytest.approx(0.4)
-    # Thinned out, and not cut off.
-    assert real(moving)[1] == pytest.approx(0.45, abs=0.02)
+    assert real(moving)[1] == pytest.approx(0.45, abs=0.005)
+    assert moving._samples[-1].pose[0, 3] == pytest.approx(0.5 + 0.0011 * 999)
 
 
 def test_a_robot_that_rests_is_not_compared_again(
