@@ -64,6 +64,8 @@ class Stages(Node):
         if concerned and self.crash == name:
             raise RuntimeError(f'{name} crashes, as the test wants it')
         while concerned and self.hang == name:
+            if not self.context.ok():
+                return result  # the test is over; the process would wait for this thread for ever
             if handle.is_cancel_requested:
                 self.canceled.append(name)
                 handle.canceled()
