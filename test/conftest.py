@@ -47,6 +47,19 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture
+def alive() -> Callable[[int], bool]:
+    """`alive(pid)`: whether there is such a process."""
+    def there(pid: int) -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    return there
+
+
+@pytest.fixture
 def ros() -> Iterator[None]:
     """rclpy initialised for one test."""
     import rclpy

@@ -195,7 +195,8 @@ class Controllers:
         self._unstopped = client.name, sent
         if interrupted() and wait_for_ready(lambda: sent.ended, HOLD_TIMEOUT):
             raise CanceledError
-        raise UnstoppedError(f'action server {client.name!r} did not answer')
+        raise UnstoppedError(f'action server {client.name!r} did not answer in time, or goes '
+                             f'on with what it was told to end')
 
 
 def _fjt_code(code: int) -> str:

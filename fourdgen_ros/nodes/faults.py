@@ -64,9 +64,9 @@ class FaultListener:
         return self._present if time.monotonic() >= self._settled else ''
 
     def _on_fault(self, message: String, info: dict[str, int]) -> None:
-        # 0: the middleware does not tell
-        told_late = 0 < info['source_timestamp'] < self._begun - CLOCKS_DIFFER_NS
         with self._lock:
+            # 0: the middleware does not tell
+            told_late = 0 < info['source_timestamp'] < self._begun - CLOCKS_DIFFER_NS
             if not told_late:  # so what was there until now has lasted beyond `begin`
                 self._heard = message.data or self._present or self._heard
             self._present = message.data

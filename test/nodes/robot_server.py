@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -68,6 +70,15 @@ class Robot(Node):
         kind = GripperCommand if gripper_type == 'GripperCommand' else ParallelGripperCommand
         ActionServer(self, kind, names.gripper_action, self._grip,
                      **{**accept, 'goal_callback': self._accept_grip})
+
+    @contextmanager
+    def muted(self) -> Iterator[None]:
+        """Answer no goal request meanwhile, or until `mute` is cleared."""
+        self.mute.set()
+        try:
+            yield
+        finally:
+            self.mute.clear()
 
     def silence(self) -> None:
         """Publish no joint states any more."""

@@ -486,8 +486,7 @@ def test_a_goal_request_without_an_answer_is_no_rejection(
     monkeypatch.setattr(controllers, 'ACCEPT_TIMEOUT', 0.5)
     b = bench(FixedPlanner(move(GOAL, LONG)))
     plan_id = b.plan().plan.plan_id
-    b.robot.mute.set()
-    try:
+    with b.robot.muted():
         result = b.execute(plan_id)
         assert result.error_code == Result.CONTROLLER_ABORTED
         assert 'did not answer' in result.error_msg
@@ -497,8 +496,6 @@ def test_a_goal_request_without_an_answer_is_no_rejection(
         answer = graph.call(Trigger, 'execution/reset_fault')
         assert not answer.success
         assert 'panda_arm_controller/follow_joint_trajectory' in answer.message
-    finally:
-        b.robot.mute.clear()
     assert eventually(lambda: b.robot.canceled == ['arm'])  # it was accepted after all
     assert eventually(lambda: graph.call(Trigger, 'execution/reset_fault').success)
 
@@ -510,8 +507,7 @@ def test_a_stop_before_the_controller_answers_waits_for_the_end(
         monkeypatch.setattr(controllers, 'HOLD_TIMEOUT', 0.5)
     b = bench(FixedPlanner(move(GOAL, LONG)))
     plan_id = b.plan().plan.plan_id
-    b.robot.mute.set()
-    try:
+    with b.robot.muted():
         running = b.start(plan_id)
         assert eventually(b.robot.asked.is_set)
         running.cancel()
@@ -527,8 +523,6 @@ def test_a_stop_before_the_controller_answers_waits_for_the_end(
             assert running.result.error_code == Result.CONTROLLER_ABORTED
             assert 'the robot may move' in running.result.error_msg
             assert not graph.call(Trigger, 'execution/reset_fault').success
-    finally:
-        b.robot.mute.clear()
     assert eventually(lambda: b.robot.canceled == ['arm'])
 
 

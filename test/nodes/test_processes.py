@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from ros_graph import eventually
@@ -68,14 +69,6 @@ def start() -> Iterator[Start]:
         process.stdout.close()
 
 
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def test_a_closed_terminal_ends_a_node_in_order(start: Start) -> None:
     node = start(NODE)
     assert node.stdout.readline() == 'spins\n'
@@ -94,7 +87,8 @@ def test_a_node_under_nohup_outlives_its_terminal(start: Start) -> None:
     assert node.communicate(timeout=60.0)[0] == 'closed\n'
 
 
-def test_a_closed_terminal_ends_the_nodes_of_a_demo(start: Start, tmp_path) -> None:
+def test_a_closed_terminal_ends_the_nodes_of_a_demo(
+        start: Start, alive: Callable[[int], bool], tmp_path: Path) -> None:
     group = start(GROUP, str(tmp_path))
     node = int(group.stdout.readline())
     group.send_signal(signal.SIGHUP)

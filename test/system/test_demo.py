@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,14 +37,6 @@ def watch(processes: NodeProcesses) -> None:
         time.sleep(0.1)
 
 
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[subprocess.Popen]:
     """A demo whose task has begun."""
@@ -64,7 +56,8 @@ def demo(tmp_path: Path) -> Iterator[subprocess.Popen]:
         process.wait(30.0)
 
 
-def test_ctrl_c_ends_everything(demo: subprocess.Popen) -> None:
+def test_ctrl_c_ends_everything(
+        demo: subprocess.Popen, alive: Callable[[int], bool]) -> None:
     nodes = nodes_of(demo)
     assert set(nodes) == NODES
     demo.send_signal(signal.SIGINT)
@@ -75,7 +68,8 @@ def test_ctrl_c_ends_everything(demo: subprocess.Popen) -> None:
     assert not [name for name, pid in nodes.items() if alive(pid)]
 
 
-def test_a_node_that_dies_is_named(demo: subprocess.Popen) -> None:
+def test_a_node_that_dies_is_named(
+        demo: subprocess.Popen, alive: Callable[[int], bool]) -> None:
     nodes = nodes_of(demo)
     os.kill(nodes['tracker'], signal.SIGKILL)
     output, _ = demo.communicate(timeout=60.0)
