@@ -56,6 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='tiny: the ablation: views do not see each other')
     parser.add_argument('--no-depth', action='store_true',
                         help='tiny: the RGB-only baseline: neither sees nor generates depth')
+    parser.add_argument('--no-anchor', action='store_true',
+                        help='tiny: the ablation: every pixel is generated, none kept from frame 0')
     parser.add_argument('--sensor-faults', action='store_true',
                         help='tiny: learn from pictures with the faults of real cameras: depth '
                              'noise, holes at edges, steps of depth, exposure, skew')
@@ -95,15 +97,17 @@ def _tiny(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     if args.no_cross_view and args.init is not None:
         raise InputError('--no-cross-view', expected='dynamics from random weights', got='--init',
                          hint='Start from the codec alone: --init-codec PRESET.')
-    if args.no_depth and (args.init is not None or args.init_codec is not None):
-        raise InputError('--no-depth', expected='a codec from random weights',
-                         got='--init or --init-codec',
-                         hint='A preset without depth stays so; the option is for new ones.')
+    for option, given in (('--no-depth', args.no_depth), ('--no-anchor', args.no_anchor)):
+        if given and (args.init is not None or args.init_codec is not None):
+            raise InputError(option, expected='a codec from random weights',
+                             got='--init or --init-codec',
+                             hint='A preset made with it stays so; the option is for new ones.')
     return train_preset(
         args.data, args.out, codec_minutes=args.codec_minutes, init=args.init,
         init_codec=args.init_codec, dynamics_minutes=args.dynamics_minutes,
         episodes=args.episodes, seed=args.seed, cross_view=not args.no_cross_view,
-        depth=not args.no_depth, sensor_faults=args.sensor_faults, batch=args.batch,
+        depth=not args.no_depth, anchored=not args.no_anchor,
+        sensor_faults=args.sensor_faults, batch=args.batch,
         learning_rate=LoopConfig.learning_rate if args.learning_rate is None
         else args.learning_rate, compile_model=args.compile)
 
@@ -114,6 +118,7 @@ def _svd_4dgen(args: argparse.Namespace) -> dict[str, dict[str, float]]:
 
     for option, given in (('--init-codec', args.init_codec is not None),
                           ('--no-cross-view', args.no_cross_view), ('--no-depth', args.no_depth),
+                          ('--no-anchor', args.no_anchor),
                           ('--sensor-faults', args.sensor_faults), ('--compile', args.compile),
                           ('--learning-rate', args.learning_rate is not None)):
         if given:
@@ -138,6 +143,7 @@ def _diffusion_policy(args: argparse.Namespace) -> dict[str, float]:
             ('--init-codec', args.init_codec is not None), ('--svd', args.svd is not None),
             ('--size', args.size is not None),
             ('--no-cross-view', args.no_cross_view), ('--no-depth', args.no_depth),
+            ('--no-anchor', args.no_anchor),
             ('--sensor-faults', args.sensor_faults), ('--compile', args.compile),
             ('--learning-rate', args.learning_rate is not None)):
         if given:

@@ -12,7 +12,8 @@ Sharpness where it counts: the latent also tells the pose of the TCP in the view
 tool's frame. Drawing the gripper is then a local question with the same answer wherever it is.
 
 The RGB-only ablation (`depth=False`) is the same network on the same pictures with a plane for
-their depth, which tells nothing.
+their depth, which tells nothing. In the ablation without the anchor (`anchored=False`) every pixel
+of a frame is new.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ PLANE = DEPTH_CENTRE  # m, the depth of every pixel where there is no depth
 GRIPPER_WEIGHT = 5.0
 # Wavelengths in m of the tool coordinates' sines: the size of the hand, of a finger.
 _WAVELENGTHS = (0.4, 0.16, 0.064)
+_ALL_NEW = 20.0  # logit of a gate that keeps nothing of frame 0
 TOOL_CHANNELS = 3 + 6 * len(_WAVELENGTHS) + 1
 
 
@@ -64,13 +66,14 @@ class FrameCodec(ModelMixin, ConfigMixin):
     """Encoder to (N, latent_dim), decoder given the features of frame 0, TCP read-out.
 
     `height` and `width` are multiples of 16. Without `depth` it is trained with `PLANE` for the
-    depth of all pixels, needs it in its frames, and the depth that it decodes means nothing.
+    depth of all pixels, needs it in its frames, and the depth that it decodes means nothing. If not
+    `anchored`, nothing is kept from frame 0, which the decoder sees all the same.
     """
 
     @register_to_config
     def __init__(self, height: int = 96, width: int = 128, latent_dim: int = 64,
                  widths: tuple[int, int, int] = (64, 128, 192), fine_width: int = 48,
-                 depth: bool = True) -> None:
+                 depth: bool = True, anchored: bool = True) -> None:
         super().__init__()
         w0, w1, w2 = widths
         cells = (height // 16) * (width // 16)
@@ -117,7 +120,8 @@ class FrameCodec(ModelMixin, ConfigMixin):
         out = self.head(self.fine(x + self._tool(2, tcp, K, x), temb)).float()
         depth = DEPTH_CENTRE + DEPTH_SCALE * out[:, 3]
         gripper = out[:, 5] - math.log(GRIPPER_WEIGHT)
-        return DecodedFrame(out[:, :3], depth, out[:, 4], gripper)
+        gate = out[:, 4] if self.config.anchored else torch.full_like(out[:, 4], _ALL_NEW)
+        return DecodedFrame(out[:, :3], depth, gate, gripper)
 
     def _tool(self, level: int, tcp: Tensor, K: Tensor, like: Tensor) -> Tensor:
         height, width = self.config.height, self.config.width

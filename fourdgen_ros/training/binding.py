@@ -58,8 +58,8 @@ def bind_config(folder: Path, model: Mapping[str, Any]) -> None:
             + ', as they were trained with',
             got=', '.join(f'{key} {config[key]}' for key in changed),
             hint='Give the options and the data of the first start (--no-depth: depth; '
-                 '--no-cross-view: cross_view; --size: height and width; --data: tasks), or '
-                 'another --out.')
+                 '--no-anchor: anchored; --no-cross-view: cross_view; --size: height and width; '
+                 '--data: tasks), or another --out.')
 
 
 def bind_start(folder: Path, start: Mapping[str, Any], minutes: float) -> None:

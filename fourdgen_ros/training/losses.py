@@ -20,20 +20,23 @@ NEAR_PIXELS = 13  # side of the square around a gripper pixel in which errors we
 OPENING_WEIGHT = 20.0
 
 
-def codec_loss(out: DecodedFrame, tcp: Tensor, batch: CodecBatch
-               ) -> tuple[Tensor, dict[str, Tensor]]:
+def codec_loss(out: DecodedFrame, tcp: Tensor, batch: CodecBatch, *,
+               anchored: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of a decoded batch with the TCP (N, 10) read from its latents, and the loss's parts.
 
     Colour and depth count where the frame changed, most around the gripper; the rest of the frame
     is frame 0 and needs only the gate. Depth errors are in units of 5 cm; their logarithm counts,
     so that what an arm uncovers behind itself does not outweigh the gripper, on which they count
-    once more in full. What is too far or has no depth is taught as the far end of `DEPTH_RANGE`,
-    which the generator reports as invalid.
+    once more in full. For a codec that is not `anchored` all of a frame counts as changed. What is
+    too far or has no depth is taught as the far end of `DEPTH_RANGE`, which the generator reports
+    as invalid.
     """
     rgb0 = batch.frame0[:, :3]
     target, target0 = within_range(batch.depth), within_range(batch.depth0)
     moved = (target - target0).abs() > CHANGED_DEPTH
     changed = (moved | ((batch.rgb - rgb0).abs().amax(1) > CHANGED_COLOUR)).float()
+    if not anchored:
+        changed = torch.ones_like(changed)
     error = (out.depth - target).abs() / 0.05
     # what the gripper holds or is about to reach is small, and matters
     near = F.max_pool2d(batch.gripper[:, None], NEAR_PIXELS, 1, NEAR_PIXELS // 2)[:, 0]

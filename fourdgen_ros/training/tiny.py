@@ -70,7 +70,8 @@ class CodecStep(nn.Module):
     def forward(self, b: CodecBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and its parts to log."""
         *decoded, tcp, true = self._run(channels_last(b.frame), channels_last(b.frame0), b.tcp, b.K)
-        return codec_loss(DecodedFrame(*decoded), tcp, replace(b, tcp=true))
+        return codec_loss(DecodedFrame(*decoded), tcp, replace(b, tcp=true),
+                          anchored=self.codec.config.anchored)
 
     def _reconstruct(self, frame: Tensor, frame0: Tensor, true_tcp: Tensor, K: Tensor) -> tuple:
         latent = self.codec.encode(frame)
@@ -114,7 +115,8 @@ def train_codec(codec: FrameCodec, data: Demonstrations, config: LoopConfig, *,
             measures['opening_mm'] = 1e2 * (tcp[:, 9] - b.tcp[:, 9]).abs()
             true = nearest_turned(b.tcp, tcp)
             measures['tcp_deg'] = _degrees(tcp, true)
-            measures['loss'] = codec_loss(out, tcp, replace(b, tcp=true))[0][None]
+            measures['loss'] = codec_loss(out, tcp, replace(b, tcp=true),
+                                          anchored=codec.config.anchored)[0][None]
             for name, value in measures.items():
                 rows.setdefault(name, []).append(value)
         means = ('loss', 'opening_mm')  # half of all openings are easy: a median hides the rest
@@ -288,14 +290,14 @@ def photometric(frame0: Tensor) -> Tensor:
 def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: float,
                  dynamics_minutes: float, init: Path | None = None, init_codec: Path | None = None,
                  episodes: int | None = None, seed: int = 0, cross_view: bool = True,
-                 depth: bool = True, sensor_faults: bool = False, batch: int | None = None,
-                 learning_rate: float = LoopConfig.learning_rate,
+                 depth: bool = True, anchored: bool = True, sensor_faults: bool = False,
+                 batch: int | None = None, learning_rate: float = LoopConfig.learning_rate,
                  compile_model: bool = False) -> dict[str, dict[str, float]]:
     """Both stages, resumable; the finished preset is `out`/preset. Returns both stages' measures.
 
     Starts from the preset in folder `init`, or from the codec alone of the one in `init_codec`;
     what neither gives starts from random weights, which follow from `seed`; `cross_view` is for
-    such dynamics, `depth` for such a codec, `sensor_faults` for both. `batch` is the
+    such dynamics, `depth` and `anchored` for such a codec, `sensor_faults` for both. `batch` is the
     samples of a step of either stage, `learning_rate` where that begins to fall. `episodes` limits
     each data set to the first so many. Raises InputError for data, a preset or check-points in
     `out` that do not fit, and for a stage without minutes that would leave random weights.
@@ -303,7 +305,7 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
     require_kind(out, 'tiny')
     torch.manual_seed(seed)
     tasks = task_names(data_folders)
-    codec = FrameCodec(depth=depth)
+    codec = FrameCodec(depth=depth, anchored=anchored)
     dynamics = LatentDynamics(tasks=tasks, cross_view=cross_view)
     if init is not None:
         start = TinyGenerator.from_pretrained(init)

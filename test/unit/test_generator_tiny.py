@@ -26,9 +26,9 @@ TASK = 'PlaceAppleFromBowlIntoBin'
 SIZE = {'height': 32, 'width': 48, 'latent_dim': 16}
 
 
-def small(cross_view: bool = True, depth: bool = True) -> TinyGenerator:
+def small(cross_view: bool = True, depth: bool = True, anchored: bool = True) -> TinyGenerator:
     torch.manual_seed(0)
-    codec = FrameCodec(**SIZE, widths=(16, 16, 32), fine_width=16, depth=depth)
+    codec = FrameCodec(**SIZE, widths=(16, 16, 32), fine_width=16, depth=depth, anchored=anchored)
     dynamics = LatentDynamics(**SIZE, frames=4, trunk_widths=(16, 16, 32), keypoints=4, dim=32,
                               depth=2, heads=2, cross_view=cross_view)
     return TinyGenerator(codec, dynamics, FlowMatchEulerDiscreteScheduler())
@@ -109,6 +109,14 @@ def test_without_depth_nothing_of_it_is_seen_or_told(tmp_path) -> None:
     assert a.opening is not None
     other = Observation(tuple(replace(v, rgb=255 - v.rgb) for v in o.views))
     assert not np.array_equal(g.generate(other, task=TASK, seed=1).gripper, a.gripper)
+
+
+def test_without_the_anchor_nothing_is_kept_of_frame_0(tmp_path) -> None:
+    small(anchored=False).save_pretrained(tmp_path)
+    o = observation()
+    for g, kept in ((small(), True), (TinyGenerator.from_pretrained(tmp_path), False)):
+        first, second = g.generate(o, task=TASK, seed=1).points[0, :2, ..., 2]
+        assert np.isclose(first, second).mean() > 0.1 if kept else not (first == second).any()
 
 
 def test_a_new_task_leaves_the_known_ones_as_they_are(tmp_path) -> None:

@@ -63,6 +63,17 @@ def test_a_mask_that_pays_tells_the_chance_of_gripper(folder) -> None:
     torch.testing.assert_close(logit.grad, torch.tensor(0.0), atol=1e-4, rtol=0)
 
 
+def test_what_did_not_change_must_be_generated_where_nothing_anchors_it(folder) -> None:
+    data = Demonstrations([folder], (TASK,))
+    batch = data.codec_records(np.random.default_rng(0), 10, [0], 4).batch()
+    still = replace(batch, rgb=batch.frame0[:, :3], depth=batch.depth0,
+                    gripper=torch.zeros_like(batch.gripper))
+    low = torch.full_like(batch.depth, -20.0)
+    out = DecodedFrame(still.rgb, still.depth + 0.1, low, low)
+    assert codec_loss(out, batch.tcp, still)[1]['background'] == 0.0
+    assert codec_loss(out, batch.tcp, still, anchored=False)[1]['background'] > 0.5
+
+
 def test_pictures_of_another_size_are_named(folder, tmp_path: Path) -> None:
     text = rf'data set {folder}; expected images of 96x128; got 32x48'
     with pytest.raises(InputError, match=text):
