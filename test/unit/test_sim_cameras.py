@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,9 @@ from fourdgen_ros.sim.cameras import (
     Shell,
     choose,
 )
+from fourdgen_ros.sim.cell import Cell
+from fourdgen_ros.sim.expert import Expert
+from fourdgen_ros.sim.tasks import TASKS
 
 SHELL = Shell((0.5, 0.0, 0.1), (-1.2, 1.2))
 FIXED = dict.fromkeys(('left', 'right'), CameraPose((1.0, 0.0, 1.0), (0.5, 0.0, 0.1), 0.8))
@@ -52,3 +56,19 @@ def test_the_places_of_the_shell_stay_what_they_were_trained_with() -> None:
     positions = np.array([pose.position for pose in SHELL.poses()])
     np.testing.assert_allclose(positions[[0, -1]], [[1.1261, 0.2185, 0.5283],
                                                       [1.3619, 0.1676, 0.4536]], atol=1e-4)
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_from_a_shell_one_camera_sees_the_hand_all_the_time(task: str) -> None:
+    cell = Cell(task)
+    expert = Expert(cell)
+    cell.reset(0)
+    expert.plan_from_here()
+    while not (expert.resting and cell.success()):
+        for places in (SHELL_TRAIN, SHELL_HELDOUT):
+            for seed in range(4):
+                cell.set_state(replace(cell.state(), camera_set=places, seed=seed))
+                seen = [cell.gripper_mask(camera, 96, 128).sum() for camera in cell.cameras]
+                assert max(seen) > 50, (places, seed, cell.time, seen)
+        for _ in range(100):
+            expert.drive()

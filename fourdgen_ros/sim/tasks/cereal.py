@@ -35,8 +35,9 @@ class StoreCerealBoxUnderShelf:
         'cam_left': CameraPose((1.29, 0.67, 0.54), (0.48, 0.10, 0.20), np.radians(45.0)),
         'cam_right': CameraPose((1.22, 0.03, 0.94), (0.48, 0.10, 0.20), np.radians(45.0)),
     }
-    # the shelf opens to the right of the robot
-    shell = Shell((0.50, 0.12, 0.16), (-1.9, -0.2), (np.radians(12.0), np.radians(40.0)))
+    # In front of the robot: from its right the box hides the hand that holds it, from its left the
+    # shelf does.
+    shell = Shell((0.48, 0.10, 0.20), (-0.5, 0.4))
     start_box = ((0.36, -0.30, 0.30), (0.60, 0.15, 0.45))
 
     def build(self) -> mujoco.MjSpec:
