@@ -29,6 +29,7 @@ from fourdgen_ros.sim.collect import draw, finish, store, write_meta
 from fourdgen_ros.sim.expert import Expert
 
 STATES = 3  # at most, of one run
+SCENES = 1_000_000  # seeds are below it: of a name, the rest tells the scene
 SEGMENTS = 6  # after which what goes wrong repeats itself
 
 
@@ -72,7 +73,7 @@ def collector(task: str, generator: str, out: Path) -> Callable[[int], int]:
 
 def name(seed: int, number: int) -> int:
     """What stands for the seed in the name of an episode."""
-    return STATES * seed + number
+    return number * SCENES + seed
 
 
 def main() -> None:
@@ -88,7 +89,7 @@ def main() -> None:
     model_folder(args.generator)  # nothing is written for a generator that is not there
     args.out.mkdir(parents=True, exist_ok=True)
     write_meta(args.out, args.task, True, FIXED)
-    there = {int(file.stem.removeprefix('episode_')) // STATES
+    there = {int(file.stem.removeprefix('episode_')) % SCENES
              for file in args.out.glob('episode_*.npz')}
     seeds = [seed for seed in args.seeds if seed not in there]
     stored = sum(results(collector, (args.task, args.generator, args.out), seeds, args.workers))

@@ -31,7 +31,7 @@ from fourdgen_ros.generator.layers import frame_tensor
 
 FORMAT = 'fourdgen-episodes-1'
 DEPTH_UNIT = 1e-4  # m, of this format
-VALIDATION_EPISODES = 40
+HELD_OUT = 10  # one episode of so many validates
 _GRIP_STEP = 0.008  # m between two records when the gripper is on its way
 
 
@@ -41,7 +41,7 @@ class Episode:
 
     Shapes as in `fourdgen_ros.sim.collect`, except `tcp` (T, V, 10), see `tcp_vectors`;
     `keyframes` (T, V, 2, 3), see `next_grips`; and `camera` (V, 9): the views' poses in the
-    reference frame, see `pose_from_9d`. `task` is its index.
+    reference frame, see `pose_from_9d`. `task` is its index, `number` the one in its file's name.
     """
 
     rgb: NDArray[np.uint8]
@@ -52,6 +52,7 @@ class Episode:
     camera: NDArray[np.float32]
     K: NDArray[np.float64]
     task: int
+    number: int
 
     def __len__(self) -> int:
         return int(self.rgb.shape[0])
@@ -304,20 +305,23 @@ class Demonstrations:
 
 
 def split(data: Demonstrations) -> tuple[list[int], list[list[int]]]:
-    """Episodes to train on, and those of each data set to validate on: its first tenth, at least 1
-    and at most 40.
+    """Episodes to train on, and those of each data set to validate on: one in ten, by its number.
 
-    From 400 episodes on, a data set may thus grow without mixing the two. Raises InputError when
-    a set has fewer than 2.
+    The number is that of the scene in what `fourdgen collect` makes, so that a set may grow or be
+    limited, and scenes be in several sets, without mixing the two. A set in which no number or
+    every one would be held out gives its first episode. Raises InputError when a set has fewer than
+    2.
     """
     training, held = [], []
     for episodes in data.sets:
         if len(episodes) < 2:
             raise InputError('data set', expected='at least 2 episodes', got=str(len(episodes)),
                              hint='Collect more: fourdgen collect.')
-        count = max(1, min(VALIDATION_EPISODES, len(episodes) // 10))
-        held.append(list(episodes[:count]))
-        training += episodes[count:]
+        chosen = [i for i in episodes if data.episodes[i].number % HELD_OUT == 0]
+        if len(chosen) in (0, len(episodes)):
+            chosen = [episodes[0]]
+        held.append(chosen)
+        training += [i for i in episodes if i not in chosen]
     return training, held
 
 
@@ -409,6 +413,7 @@ def task_names(folders: Sequence[Path]) -> tuple[str, ...]:
 
 def _load(file: Path, task: int, depth: bool) -> Episode:
     try:
+        number = int(file.stem.removeprefix('episode_'))
         z = _mapped(file)
         cameras = z['T_base_camera']
         tcp = tcp_vectors(cameras, z['tcp'], z['opening'])
@@ -416,7 +421,7 @@ def _load(file: Path, task: int, depth: bool) -> Episode:
         return Episode(
             rgb=z['rgb'], depth=z['depth'] if depth else plane, gripper=z['gripper'],
             K=z['K'].copy(), task=task, tcp=tcp, keyframes=next_grips(tcp, z['opening']),
-            camera=_nine(se3.inverse(cameras[0]) @ cameras).astype(np.float32))
+            camera=_nine(se3.inverse(cameras[0]) @ cameras).astype(np.float32), number=number)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f'episode {file}', expected='the arrays of a demonstration',
                          got=f'{type(error).__name__}: {error}',

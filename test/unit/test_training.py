@@ -256,7 +256,24 @@ def test_depth_beyond_the_range_of_int16_survives(folder, tmp_path) -> None:
     torch.testing.assert_close(depth[:, 1:], torch.full_like(depth[:, 1:], 6.5))
 
 
-def test_every_data_set_validates_on_its_own_first_episodes(folder, tmp_path) -> None:
+def test_no_scene_both_trains_and_validates_whatever_the_sets_and_limits(folder, tmp_path) -> None:
+    small, large = tmp_path / 'small', tmp_path / 'large'
+    for other, numbers in ((small, range(100005, 100028)), (large, range(100000, 100061))):
+        other.mkdir()
+        shutil.copy(folder / 'meta.json', other)
+        for number in numbers:
+            shutil.copy(folder / 'episode_000000.npz', other / f'episode_{number}.npz')
+    trained, validated = set(), set()
+    for folders, limit in (([small], 12), ([small], None), ([large, small], None)):
+        data = Demonstrations(folders, (TASK,), limit=limit)
+        training, held = split(data)
+        assert sorted(sum(held, training)) == list(range(len(data.episodes)))
+        trained |= {data.episodes[i].number for i in training}
+        validated |= {data.episodes[i].number for side in held for i in side}
+    assert validated == set(range(100000, 100061, 10)) and not trained & validated
+
+
+def test_every_data_set_validates_on_episodes_of_its_own(folder, tmp_path) -> None:
     other = tmp_path / 'other'
     shutil.copytree(folder, other)
     meta = (other / 'meta.json').read_text()
