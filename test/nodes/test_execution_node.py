@@ -249,6 +249,39 @@ def test_silence_stops_the_arm(bench: Any, graph: Graph, source: str) -> None:
     assert b.execute('any').error_code == Result.FAULT
 
 
+@pytest.mark.parametrize('segment', [move(GOAL, 0.3), GripperCommand(0.03)])
+def test_nothing_begins_without_a_heartbeat(bench: Any, graph: Graph, segment: Any) -> None:
+    b = bench(FixedPlanner(segment), heartbeat_timeout=0.5)
+    result = b.execute()
+    assert result.error_code == Result.WATCHDOG
+    assert 'no heartbeat' in result.error_msg
+    assert 'expected one within 0.50 s' in result.error_msg
+    assert b.robot.goals == b.robot.gripper_goals == []
+    assert b.plan().error_code == PlanMotion.Result.NONE  # nothing was stopped: no fault
+
+
+def test_a_heartbeat_that_is_discovered_late_is_waited_for(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(move(GOAL, 0.3)), heartbeat_timeout=10.0)
+    running = b.start()
+    assert eventually(lambda: b.node._doing == 'waiting for a heartbeat')
+    assert b.robot.goals == []
+    heartbeat = graph.client.create_publisher(Empty, 'heartbeat', 10)
+    graph.client.create_timer(0.05, lambda: heartbeat.publish(Empty()))
+    assert running.wait(30.0)
+    assert running.result.error_code == Result.NONE
+    assert len(b.robot.goals) == 1
+
+
+def test_a_stop_ends_the_wait_for_a_heartbeat(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(move(GOAL, 0.3)), heartbeat_timeout=10.0)
+    running = b.start()
+    assert eventually(lambda: b.node._doing == 'waiting for a heartbeat')
+    assert graph.call(Trigger, 'execution/stop').success
+    assert running.wait(30.0)
+    assert running.result.error_code == Result.FAULT
+    assert b.robot.goals == []
+
+
 def test_stop_reaches_every_channel(bench: Any, graph: Graph) -> None:
     """Whoever sent them: a motion of somebody else and our gripper command end together."""
     b = bench(FixedPlanner(GripperCommand(0.0)))
