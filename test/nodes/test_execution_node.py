@@ -20,6 +20,7 @@ from std_srvs.srv import Trigger
 from fourdgen_ros.action import ExecutePlan, PlanMotion
 from fourdgen_ros.core.errors import ExecutionError, PlanningError
 from fourdgen_ros.core.types import GripperCommand
+from fourdgen_ros.motion.robot import RobotConfig
 from fourdgen_ros.msg import MotionPlan as MotionPlanMsg
 from fourdgen_ros.nodes import controllers, conversions
 from fourdgen_ros.nodes.actions import CanceledError, SafeActionClient, send_goal
@@ -125,6 +126,23 @@ def test_a_gripper_that_aborts(bench: Any) -> None:
     result = b.execute()
     assert result.error_code == Result.CONTROLLER_ABORTED
     assert 'default_grasp_epsilon' in result.error_msg  # what franka_gripper needs to grasp
+
+
+@pytest.mark.parametrize('name', ['fr3', 'panda'])
+def test_a_franka_hand_opens_as_wide_as_homing_has_measured(bench: Any, name: str) -> None:
+    """Homing may measure less than 80 mm, and nothing before it: franka_gripper aborts the rest."""
+    b = bench(FixedPlanner(GripperCommand(RobotConfig.named(name).opening[1])), Robot(config=name),
+              robot_name=name, deviation_distance=0.0, deviation_angle=0.0)
+    b.robot.opening, b.robot.max_width = 0.0, 0.0799
+    result = b.execute()
+    assert (result.error_code, result.error_msg) == (Result.NONE, '')
+    assert b.robot.opening == pytest.approx(0.078)
+    b.robot.max_width = 0.0
+    result = b.execute()
+    assert result.error_code == Result.CONTROLLER_ABORTED
+    assert '78.0 mm' in result.error_msg
+    assert 'franka_gripper/homing' in result.error_msg
+    assert 'default_grasp_epsilon' not in result.error_msg
 
 
 def test_dry_run_is_the_default_and_sends_nothing(graph: Graph) -> None:
