@@ -207,8 +207,12 @@ def K_to_camera_info(
 
 
 def view_from_msgs(camera: str, color: Image | CompressedImage, depth: Image | CompressedImage,
-                   info: CameraInfo, topics: Sequence[str] = ('', '', '')) -> RgbdView:
-    """RgbdView of one camera's colour, aligned depth and info messages; `topics` in that order."""
+                   info: CameraInfo, topics: Sequence[str] = ('', '', ''), *,
+                   rectified: bool = False) -> RgbdView:
+    """RgbdView of one camera's colour, aligned depth and info messages; `topics` in that order.
+
+    K is that of P where the images are `rectified`.
+    """
     rgb = (compressed_to_rgb if isinstance(color, CompressedImage) else image_to_rgb)(
         color, topics[0])
     metres = (compressed_to_depth if isinstance(depth, CompressedImage) else image_to_depth)(
@@ -221,20 +225,26 @@ def view_from_msgs(camera: str, color: Image | CompressedImage, depth: Image | C
                          hint='Use the depth image that is aligned to colour '
                               '(realsense: align_depth.enable:=true).')
     return RgbdView(
-        rgb=rgb, depth=metres, K=camera_info_to_K(info, height, width, topics[2]),
+        rgb=rgb, depth=metres,
+        K=camera_info_to_K(info, height, width, topics[2], rectified=rectified),
         stamp=stamp_to_ns(color.header.stamp), camera=camera, frame_id=color.header.frame_id)
 
 
 def observation_from_set(synced: SyncedSet, cameras: Sequence[str],
-                         topics: Mapping[tuple[str, str], str] | None = None) -> Observation:
-    """Observation of a set whose payloads are messages; cameras[0] is the reference."""
+                         topics: Mapping[tuple[str, str], str] | None = None, *,
+                         rectified: bool = False) -> Observation:
+    """Observation of a set whose payloads are messages; cameras[0] is the reference.
+
+    K of all cameras is that of P where their images are `rectified`.
+    """
     names = topics if topics is not None else {}
     views = []
     for camera in cameras:
         frames = synced.frames[camera]
         views.append(view_from_msgs(
             camera, frames.color, frames.depth, frames.info,
-            [names.get((camera, kind), f'of {camera}') for kind in ('color', 'depth', 'info')]))
+            [names.get((camera, kind), f'of {camera}') for kind in ('color', 'depth', 'info')],
+            rectified=rectified))
     return Observation(tuple(views))
 
 
