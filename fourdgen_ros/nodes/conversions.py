@@ -140,21 +140,24 @@ def image_to_rgb(msg: Image, topic: str = '') -> NDArray[np.uint8]:
 
 
 def _cv_bridge_rgb(msg: Image, topic: str) -> NDArray[np.uint8]:
+    # cv_bridge imports OpenCV when it is made and its own library when it converts: either may turn
+    # out only then to be built for another numpy.
     try:
         from cv_bridge import CvBridge, CvBridgeError
+        try:
+            return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(msg, 'rgb8'))
+        except CvBridgeError as error:
+            raise _other_encoding(msg, topic, error) from error
     except ImportError as error:
-        raise _other_encoding(msg, topic) from error
-    try:
-        return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(msg, 'rgb8'))
-    except CvBridgeError as error:
-        raise _other_encoding(msg, topic, f', {error}') from error
+        raise _other_encoding(msg, topic, error) from error
 
 
-def _other_encoding(msg: Image, topic: str, why: str = '') -> InputError:
+def _other_encoding(msg: Image, topic: str, why: Exception) -> InputError:
     return InputError(
         f'encoding of image {topic}', expected=', '.join(images.COLOR),
-        got=f'{msg.encoding!r}{why}', hint='Install cv_bridge (apt: ros-jazzy-cv-bridge) for other '
-                                           'encodings, or set the camera to rgb8.')
+        got=f'{msg.encoding!r}, {why}',
+        hint='Install cv_bridge (apt: ros-jazzy-cv-bridge) for other encodings, or set the camera '
+             'to rgb8.')
 
 
 def rgb_to_image(rgb: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> Image:

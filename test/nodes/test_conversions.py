@@ -95,6 +95,23 @@ def test_an_encoding_that_cv_bridge_refuses_is_named(monkeypatch):
         c.image_to_rgb(image(rgb().astype(float), '64FC3'), '/cam/image')
 
 
+@pytest.mark.parametrize('late', ['made', 'used'])
+def test_a_cv_bridge_that_cannot_be_loaded_says_why(monkeypatch, late):
+    """It imports OpenCV when it is made and its own library when it is used: another numpy's."""
+    class CvBridge:
+        def __init__(self):
+            if late == 'made':
+                raise ImportError('numpy.core.multiarray failed to import')
+
+        def imgmsg_to_cv2(self, msg, encoding):
+            raise ImportError('numpy.core.multiarray failed to import')
+
+    monkeypatch.setitem(sys.modules, 'cv_bridge', types.SimpleNamespace(
+        CvBridge=CvBridge, CvBridgeError=TypeError))
+    with pytest.raises(InputError, match=r"/cam/image.*'bayer_rggb8', numpy.*failed.*rgb8"):
+        c.image_to_rgb(image(rgb()[..., :1], 'bayer_rggb8'), '/cam/image')
+
+
 @pytest.mark.parametrize('big_endian', [False, True])
 @pytest.mark.parametrize('padding', [0, 6])
 def test_depth_in_mm_and_in_m_agree(big_endian, padding):
