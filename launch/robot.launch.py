@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 
+import yaml
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
 from launch.actions import (
@@ -20,8 +21,21 @@ from launch_ros.actions import Node, PushROSNamespace, SetParameter
 from launch_ros.parameter_descriptions import ParameterValue
 
 from fourdgen_ros.core.paths import require_path
+from fourdgen_ros.motion.robot import RobotConfig
 
 NODES = ('generator', 'tracker', 'execution', 'task_loop', 'visualization')
+
+
+def shown_robot(files: list[str]) -> str:
+    """Parameter `robot` of the node visualization in these files, of which the later ones win."""
+    robot = ''
+    for path in files:
+        with open(path, encoding='utf-8') as file:
+            sections = yaml.safe_load(file) or {}
+        for node, section in sections.items():
+            if node.split('/')[-1] in ('**', 'visualization'):
+                robot = section.get('ros__parameters', {}).get('robot', robot)
+    return robot
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -113,6 +127,15 @@ def generate_launch_description() -> LaunchDescription:
 
     # 5. Nodes. Each has an enclave of its own, which matters where SROS 2 is enabled; LifecycleNode
     # would have this process join ROS too, in none. The nodes configure and activate themselves.
+    def start_rviz(context: LaunchContext) -> Node:
+        shown = robot.perform(context) or shown_robot(
+            [os.path.join(config_dir, 'visualization.yaml'), params_file.perform(context)])
+        return Node(
+            package='rviz2', executable='rviz2', name='rviz2', output='screen',
+            arguments=['-d', os.path.join(share, 'rviz', 'fourdgen.rviz'),
+                       '-f', RobotConfig.named(shown).base_link],
+            remappings=remappings)
+
     def start(context: LaunchContext) -> list[Node]:
         names = nodes.perform(context).split()
         if not names or not set(names) <= set(NODES):
@@ -126,22 +149,20 @@ def generate_launch_description() -> LaunchDescription:
             if 'cameras' in values:
                 values['cameras'] = cameras.perform(context).split()
         given = {name: {**overrides.get(name, {}), **given.get(name, {})} for name in names}
-        return [Node(
+        shown = [start_rviz(context)] if IfCondition(rviz).evaluate(context) else []
+        return [*shown, *[Node(
             package='fourdgen_ros', executable=name, name=name, namespace='', output='screen',
             parameters=[os.path.join(config_dir, f'{name}.yaml'), params_file,
                         *([given[name]] if given[name] else [])],
             remappings=remappings,
             arguments=['--ros-args', '--log-level', log_level, '--enclave', f'/fourdgen/{name}'],
             sigterm_timeout='15')  # a stage may be in the middle of a computation
-            for name in names]
+            for name in names]]
 
     stages = GroupAction([
         PushROSNamespace(namespace),
         SetParameter('use_sim_time', use_sim_time),
         OpaqueFunction(function=start),
-        Node(package='rviz2', executable='rviz2', name='rviz2', output='screen',
-             arguments=['-d', os.path.join(share, 'rviz', 'fourdgen.rviz')],
-             remappings=remappings, condition=IfCondition(rviz)),
     ])
 
     # 6. The recorder.

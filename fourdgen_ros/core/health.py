@@ -64,8 +64,9 @@ class CameraLimits:
 
 
 def camera_status(camera: str, stats: SyncStats, now_ns: int, limits: CameraLimits,
-                  topics: Mapping[tuple[str, str], str]) -> Status:
-    """Status of one camera's streams; `now_ns` is the clock that stamps are taken from."""
+                  topics: Mapping[tuple[str, str], str], doubt: str = '') -> Status:
+    """Status of one camera's streams; `now_ns` is the clock that stamps are taken from, `doubt`
+    what speaks against its calibration."""
     values: dict[str, object] = {}
     problems = []
     for kind in ('color', 'depth', 'info'):
@@ -92,6 +93,8 @@ def camera_status(camera: str, stats: SyncStats, now_ns: int, limits: CameraLimi
         elif rate < limits.min_rate:
             problems.append(Status(Level.WARN, f'{where} comes at {rate:.1f} Hz, expected at '
                                                f'least {limits.min_rate:g}'))
+    if doubt:
+        problems.append(Status(Level.WARN, doubt))
     return worst(problems, 'streaming', values)
 
 

@@ -25,6 +25,7 @@ COLOR: dict[str, tuple[int, slice | list[int]]] = {
     'mono8': (1, [0, 0, 0]),
 }
 DEPTH = {'16UC1': np.uint16, 'mono16': np.uint16, '32FC1': np.float32}
+_SAME_FOCUS = 1e-3  # of the focal length: two writings of one calibration
 
 
 def pixels(msg: Any, dtype: type, channels: int, topic: str = '') -> NDArray:
@@ -84,3 +85,22 @@ def camera_info_to_K(msg: Any, height: int, width: int, topic: str = '', *,
         raise InputError(f'camera info {topic}', expected=f'{name} with positive focal lengths',
                          got=str(K.tolist()), hint='The camera is not calibrated.')
     return K
+
+
+def calibration_doubt(msg: Any, topic: str = '', *, rectified: bool = False) -> str:
+    """What in a camera info speaks against K being that of the images, '' where nothing does.
+
+    K is that of a camera without distortion; of `rectified` images, of which P tells, nothing is
+    said.
+    """
+    if rectified:
+        return ''
+    doubts = []
+    if np.any(msg.d):
+        doubts.append(f'distortion in info (topic {topic}) is not 0, and K is used as if it were: '
+                      'rectify the images (image_proc)')
+    K, P = (np.array(values, float).reshape(3, -1) for values in (msg.k, msg.p))
+    if P[0, 0] > 0 and not np.allclose(P[[0, 1], [0, 1]], K[[0, 1], [0, 1]], rtol=_SAME_FOCUS):
+        doubts.append(f'info (topic {topic}) has fx {K[0, 0]:.1f} in K and {P[0, 0]:.1f} in P, and '
+                      'K is used: set `rectified` where the images are rectified (image_rect)')
+    return '; '.join(doubts)

@@ -6,6 +6,7 @@ MoveIt itself is behind the protocol `MoveIt`; its two bindings are in nodes/.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicHermiteSpline, CubicSpline
 
+from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError, PlanningError
 from fourdgen_ros.core.types import GripperTrajectory, MotionPlan
 from fourdgen_ros.motion.base import Contact, Kinematics, TimedPath
@@ -22,7 +24,7 @@ from fourdgen_ros.motion.safety import SafetyLimits
 
 Array = NDArray[np.float64]
 
-SUCCESS = 1
+SUCCESS, INVALID_LINK_NAME = 1, -18
 # moveit_msgs/MoveItErrorCodes of Jazzy.
 ERROR_CODES = {
     1: 'SUCCESS', 0: 'UNDEFINED', 99999: 'FAILURE', -1: 'PLANNING_FAILED',
@@ -41,6 +43,7 @@ ERROR_CODES = {
 _SPEED_RESERVE = 1.1
 _STEP = 0.02  # rad between two states of which collisions are checked
 _DT = 0.005  # s between points of a path for the planner
+_SAME_PLACE, _SAME_TURN = 0.005, np.deg2rad(1.0)  # m, rad between two descriptions of one tool
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,12 @@ class MoveIt(Protocol):
 
     def update_scene(self, boxes: tuple[SceneBox, ...], frame: str) -> None:
         """Put the boxes into the planning scene, in `frame`."""
+        ...
+
+    def link_poses(self, links: tuple[str, ...], joints: tuple[str, ...],
+                   q: Array) -> dict[str, Array] | None:
+        """Poses (4, 4), in a frame of its own, of those of `links` that it knows, at positions
+        (J,) of `joints`; None where it cannot be asked."""
         ...
 
     def path(self, request: PathRequest) -> PathAnswer:
@@ -192,10 +201,39 @@ def believe(answer: PathAnswer, robot: RobotConfig, source: str) -> TimedPath:
 
 _HINTS = {
     -15: 'Set `group` in the robot file to a group of the SRDF.',
-    -18: 'Set `tcp_link` in the robot file to a link of the URDF.',
     -21: 'MoveIt does not know the base frame: compare `base_link` in the robot file with /tf.',
     -23: 'MoveIt has no joint states: check its joint_states topic.',
 }
+
+
+def require_same_tool(told: Mapping[str, Array], robot: RobotConfig, T_base_tcp: Array,
+                      source: str) -> None:
+    """Refuse a MoveIt that does not know the links of the robot file, or has the TCP elsewhere.
+
+    `told` are the poses (4, 4) of links in one frame, by MoveIt's description of the robot,
+    `T_base_tcp` is that of ours at the same joint positions. move_group ends when it is asked for
+    the path of a link that it does not know. Raises PlanningError.
+    """
+    file = f'config/robots/{robot.name}.yaml'
+    for key, link in (('base_link', robot.base_link), ('tcp_link', robot.tcp_link)):
+        if link not in told:
+            raise PlanningError(
+                f'`{key}` {link!r} of {file}',
+                expected=f'a link of the robot description that {source} has',
+                got='none of that name',
+                hint='Name one that it has, or add this one to its description as a fixed link: '
+                     'docs/robot.md, section 1.')
+    distance, angle = se3.distance(
+        T_base_tcp, se3.inverse(told[robot.base_link]) @ told[robot.tcp_link])
+    if not (distance <= _SAME_PLACE and angle <= _SAME_TURN):
+        raise PlanningError(
+            f'`tcp_link` {robot.tcp_link!r} of {file}',
+            expected=f'where the execution node has it, within {1e3 * _SAME_PLACE:g} mm and '
+                     f'{np.rad2deg(_SAME_TURN):g} deg',
+            got=f'{1e3 * distance:.1f} mm and {np.rad2deg(angle):.1f} deg beside that in the '
+                f'robot description of {source}',
+            hint='The two descriptions have other hands or other tool centre points: give both '
+                 'the same. docs/robot.md, section 1.')
 
 
 class MoveItBodies:
@@ -243,11 +281,25 @@ class MoveItPlanner(TrajectoryPlanner):
                          follower=MoveItFollower(robot, moveit, max_step=max_step),
                          kinematics=kinematics, bodies=MoveItBodies(robot, moveit))
         self._moveit = moveit
+        self._compared = False
 
     def plan(self, trajectory: GripperTrajectory, joints: Array, opening: float, *,
              frames: int | None = None, now_ns: int, steady_ns: int | None = None,
              skip_passed: bool = False) -> MotionPlan:
         """See TrajectoryPlanner. The obstacles are sent each time: MoveIt may have restarted."""
         self._moveit.update_scene(self.robot.scene, self.robot.base_link)
+        self._compare_robots()
         return super().plan(trajectory, joints, opening, frames=frames, now_ns=now_ns,
                             steady_ns=steady_ns, skip_passed=skip_passed)
+
+    def _compare_robots(self) -> None:
+        """Hold MoveIt's description of the robot against ours, until they were the same once."""
+        robot = self.robot
+        with self._lock:
+            if self._compared:
+                return
+            told = self._moveit.link_poses((robot.base_link, robot.tcp_link), robot.joints,
+                                           robot.home)
+            if told is not None:
+                require_same_tool(told, robot, self._kinematics.fk(robot.home), self._moveit.name)
+            self._compared = True

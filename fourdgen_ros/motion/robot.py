@@ -113,9 +113,10 @@ class RobotConfig:
     Joint arrays are (J,) in the order of `joints`: `lower`, `upper`, `home` rad, `velocity` rad/s,
     `acceleration` rad/s^2, `jerk` rad/s^3. `opening` is the least and the greatest distance between
     the finger pads (m), at which each of the finger joints is at the two `finger_positions` (rad or
-    m); `effort` the grasp force (N), `table_height` the height of the surface on which objects lie
-    (m, None: no table). `group` is the arm's group in MoveIt; its tip must be able to carry
-    `tcp_link`. `urdf` and `srdf` are files; None where the robot's own description is used.
+    m); `open_to` the widest that its controller is told (m), `effort` the grasp force (N),
+    `table_height` the height of the surface on which objects lie (m, None: no table). `group` is
+    the arm's group in MoveIt; its tip must be able to carry `tcp_link`. `urdf` and `srdf` are
+    files; None where the robot's own description is used.
     """
 
     name: str
@@ -134,6 +135,7 @@ class RobotConfig:
     finger_joints: tuple[str, ...]
     opening: tuple[float, float]
     finger_positions: tuple[float, float]
+    open_to: float
     effort: float
     controllers: ControllerNames
     tip: FingerTip
@@ -163,6 +165,10 @@ class RobotConfig:
         if not 0.0 <= self.opening[0] < self.opening[1] <= WIDEST:
             raise InputError(f'gripper opening of robot {self.name!r}',
                              expected=f'0 <= min < max <= {WIDEST} m', got=str(self.opening))
+        if not self.opening[0] < self.open_to <= self.opening[1]:
+            raise InputError(f'gripper open_to of robot {self.name!r}',
+                             expected=f'above {self.opening[0]} and at most {self.opening[1]} m',
+                             got=str(self.open_to))
         if not 0.0 < abs(self.finger_positions[1] - self.finger_positions[0]) < np.inf:
             raise InputError(f'finger positions of robot {self.name!r}',
                              expected='two that differ, closed and open',
@@ -232,6 +238,7 @@ class RobotConfig:
                for k in ('lower', 'upper', 'velocity', 'acceleration', 'jerk')},
             finger_joints=_names('gripper.joints', gripper['joints']),
             opening=_pair(gripper['opening']),
+            open_to=float(gripper.get('open_to', _pair(gripper['opening'])[1])),
             finger_positions=_pair(gripper['positions']),
             controllers=ControllerNames(**data['controllers']),
             effort=float(gripper['effort']), tip=FingerTip(**gripper['tip']),

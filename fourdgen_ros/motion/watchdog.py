@@ -13,8 +13,9 @@ class Watchdog:
     """Latches a fault while armed; only `reset` clears it. Thread safe.
 
     `joint_timeout` and `heartbeat_timeout` are the greatest silences in s; a heartbeat timeout of
-    None means that no heartbeat is expected. When armed, both clocks start anew: a source that
-    never speaks is found after its timeout.
+    None means that no heartbeat is expected. When armed, the clock of the joint states starts anew:
+    where they never come, that is found after their timeout. To arm is no heartbeat: ask
+    `heartbeat_heard` before.
     """
 
     def __init__(self, joint_timeout: float, heartbeat_timeout: float | None = None) -> None:
@@ -36,7 +37,7 @@ class Watchdog:
         """Watch from now on: a motion begins."""
         with self._lock:
             self._armed = True
-            self._seen = dict.fromkeys(self._timeouts, now_ns)
+            self._seen['joint states'] = now_ns
 
     def disarm(self) -> None:
         """Stop watching: the motion is over. A latched fault stays."""
@@ -53,6 +54,11 @@ class Watchdog:
         with self._lock:
             self._seen['heartbeat'] = now_ns
 
+    def heartbeat_heard(self, now_ns: int) -> bool:
+        """Whether a heartbeat came within its timeout, or none is expected."""
+        with self._lock:
+            return 'heartbeat' not in self._timeouts or self._silence('heartbeat', now_ns) is None
+
     def stop(self, reason: str) -> None:
         """Latch a fault on request (operator stop, controller error), armed or not.
 
@@ -68,11 +74,8 @@ class Watchdog:
         """Look for silence when armed; returns the fault, if any. The first fault stays."""
         with self._lock:
             if self._armed and self._fault is None:
-                for source, timeout in self._timeouts.items():
-                    silence = (now_ns - self._seen[source]) * 1e-9
-                    if not silence <= timeout:
-                        self._fault = f'no {source} for {silence:.2f} s (limit {timeout:.2f} s)'
-                        break
+                silences = (self._silence(source, now_ns) for source in self._timeouts)
+                self._fault = next((text for text in silences if text is not None), None)
             return self._fault
 
     def reset(self) -> str | None:
@@ -80,3 +83,12 @@ class Watchdog:
         with self._lock:
             fault, self._fault = self._fault, None
             return fault
+
+    def _silence(self, source: str, now_ns: int) -> str | None:
+        """What to say of a source that is silent for longer than its timeout, else None."""
+        timeout = self._timeouts[source]
+        if source not in self._seen:
+            return f'no {source} yet (limit {timeout:.2f} s)'
+        silence = (now_ns - self._seen[source]) * 1e-9
+        return None if silence <= timeout else (
+            f'no {source} for {silence:.2f} s (limit {timeout:.2f} s)')

@@ -7,8 +7,10 @@ import functools
 import threading
 import time
 
+from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from fourdgen_ros.core import images
 from fourdgen_ros.core.synchroniser import SyncedSet, Synchroniser
 from fourdgen_ros.core.types import Observation
 from fourdgen_ros.nodes import conversions
@@ -36,6 +38,9 @@ def declare_cameras(node: StageNode) -> None:
             f'{kind}_transport', 'raw', f'how {kind} images are sent, as image_transport calls '
             'it; other than raw, images come on <topic>/<transport>', choices=names)
     node.parameter(
+        'rectified', False, 'whether colour and depth are rectified (image_rect): their '
+        'calibration is then P of camera_info, else K, and distortion is left out of account')
+    node.parameter(
         'slop', 0.05, 'largest stamp difference within one observation [s]', low=0.0, high=1.0)
     declare_reliability(node)
 
@@ -47,6 +52,7 @@ class CameraTopics:
         """`node` has the parameters of `declare_cameras`."""
         self._node = node
         self.names: list[str] = node.value('cameras')
+        self._rectified: bool = node.value('rectified')
         transports = {kind: node.value(f'{kind}_transport') for kind in _TRANSPORTS}
         self._types = {kind: Image if transport == 'raw' else CompressedImage
                        for kind, transport in transports.items()} | {'info': CameraInfo}
@@ -68,7 +74,16 @@ class CameraTopics:
     def observation(self, synced: SyncedSet) -> Observation:
         """Decode a set. Raises InputError for images that cannot be read."""
         return conversions.observation_from_set(
-            deserialised(synced, self._types), self.names, self.topics)
+            deserialised(synced, self._types), self.names, self.topics,
+            rectified=self._rectified)
+
+    def calibration_doubt(self, camera: str, synced: SyncedSet | None) -> str:
+        """What speaks against the calibration of a camera in a set, '' where nothing does."""
+        if synced is None:
+            return ''
+        info = deserialize_message(synced.frames[camera].info, CameraInfo)
+        return images.calibration_doubt(info, self.topics[camera, 'info'],
+                                        rectified=self._rectified)
 
     def _topic(self, camera: str, kind: str, transport: str) -> str:
         base = self._node.value(f'{kind}_topic').format(camera=camera)

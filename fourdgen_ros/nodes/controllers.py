@@ -30,6 +30,13 @@ from fourdgen_ros.nodes.move_group import error_code, moveit_msgs
 
 ACCEPT_TIMEOUT = 5.0  # s that a controller may take to accept a goal
 HOLD_TIMEOUT = 3.0  # s that a canceled controller may take to hold
+# What a gripper that fails may lack, when it closes and when it opens.
+_CLOSING = ('Is the gripper switched on, homed, and its controller active? franka_gripper aborts a '
+            'grasp unless its default_grasp_epsilon is wide: see docs/robot.md.')
+_OPENING = ('Is the gripper switched on, and its controller active? franka_gripper aborts an '
+            'opening that is wider than homing has measured, and any before: ros2 action send_goal '
+            '/franka_gripper/homing franka_msgs/action/Homing {}. Or lower `open_to` in the robot '
+            'file.')
 
 
 class RejectedError(ExecutionError):
@@ -140,7 +147,8 @@ class Controllers:
 
     def _run_gripper(self, command: types.GripperCommand, interrupted: Callable[[], bool],
                      on_start: Callable[[], None]) -> None:
-        position = self._robot.finger_position(command.opening)
+        opening = min(command.opening, self._robot.open_to)
+        position = self._robot.finger_position(opening)
         if self._gripper_type == 'GripperCommand':
             goal = GripperCommand.Goal()
             goal.command.position, goal.command.max_effort = position, command.max_effort
@@ -156,9 +164,9 @@ class Controllers:
         if not running.succeeded and not (result.stalled or result.reached_goal):
             raise ExecutionError(
                 f'gripper controller {self._gripper.name!r} failed, goal status {running.status}',
+                expected=f'an opening of {1e3 * opening:.1f} mm, or fingers that an object stops',
                 got='neither at the goal nor stalled',
-                hint='Is the gripper switched on, homed, and its controller active? franka_gripper '
-                     'aborts a grasp unless its default_grasp_epsilon is wide: see docs/robot.md.')
+                hint=_CLOSING if opening <= self._robot.opening[0] else _OPENING)
 
     def _finish(self, client: SafeActionClient, goal: Any, limit: float,
                 interrupted: Callable[[], bool], on_start: Callable[[], None]) -> RunningGoal:

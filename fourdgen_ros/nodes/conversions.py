@@ -140,21 +140,24 @@ def image_to_rgb(msg: Image, topic: str = '') -> NDArray[np.uint8]:
 
 
 def _cv_bridge_rgb(msg: Image, topic: str) -> NDArray[np.uint8]:
+    # cv_bridge imports OpenCV when it is made and its own library when it converts: either may turn
+    # out only then to be built for another numpy.
     try:
         from cv_bridge import CvBridge, CvBridgeError
+        try:
+            return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(msg, 'rgb8'))
+        except CvBridgeError as error:
+            raise _other_encoding(msg, topic, error) from error
     except ImportError as error:
-        raise _other_encoding(msg, topic) from error
-    try:
-        return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(msg, 'rgb8'))
-    except CvBridgeError as error:
-        raise _other_encoding(msg, topic, f', {error}') from error
+        raise _other_encoding(msg, topic, error) from error
 
 
-def _other_encoding(msg: Image, topic: str, why: str = '') -> InputError:
+def _other_encoding(msg: Image, topic: str, why: Exception) -> InputError:
     return InputError(
         f'encoding of image {topic}', expected=', '.join(images.COLOR),
-        got=f'{msg.encoding!r}{why}', hint='Install cv_bridge (apt: ros-jazzy-cv-bridge) for other '
-                                           'encodings, or set the camera to rgb8.')
+        got=f'{msg.encoding!r}, {why}',
+        hint='Install cv_bridge (apt: ros-jazzy-cv-bridge) for other encodings, or set the camera '
+             'to rgb8.')
 
 
 def rgb_to_image(rgb: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> Image:
@@ -207,8 +210,12 @@ def K_to_camera_info(
 
 
 def view_from_msgs(camera: str, color: Image | CompressedImage, depth: Image | CompressedImage,
-                   info: CameraInfo, topics: Sequence[str] = ('', '', '')) -> RgbdView:
-    """RgbdView of one camera's colour, aligned depth and info messages; `topics` in that order."""
+                   info: CameraInfo, topics: Sequence[str] = ('', '', ''), *,
+                   rectified: bool = False) -> RgbdView:
+    """RgbdView of one camera's colour, aligned depth and info messages; `topics` in that order.
+
+    K is that of P where the images are `rectified`.
+    """
     rgb = (compressed_to_rgb if isinstance(color, CompressedImage) else image_to_rgb)(
         color, topics[0])
     metres = (compressed_to_depth if isinstance(depth, CompressedImage) else image_to_depth)(
@@ -221,20 +228,26 @@ def view_from_msgs(camera: str, color: Image | CompressedImage, depth: Image | C
                          hint='Use the depth image that is aligned to colour '
                               '(realsense: align_depth.enable:=true).')
     return RgbdView(
-        rgb=rgb, depth=metres, K=camera_info_to_K(info, height, width, topics[2]),
+        rgb=rgb, depth=metres,
+        K=camera_info_to_K(info, height, width, topics[2], rectified=rectified),
         stamp=stamp_to_ns(color.header.stamp), camera=camera, frame_id=color.header.frame_id)
 
 
 def observation_from_set(synced: SyncedSet, cameras: Sequence[str],
-                         topics: Mapping[tuple[str, str], str] | None = None) -> Observation:
-    """Observation of a set whose payloads are messages; cameras[0] is the reference."""
+                         topics: Mapping[tuple[str, str], str] | None = None, *,
+                         rectified: bool = False) -> Observation:
+    """Observation of a set whose payloads are messages; cameras[0] is the reference.
+
+    K of all cameras is that of P where their images are `rectified`.
+    """
     names = topics if topics is not None else {}
     views = []
     for camera in cameras:
         frames = synced.frames[camera]
         views.append(view_from_msgs(
             camera, frames.color, frames.depth, frames.info,
-            [names.get((camera, kind), f'of {camera}') for kind in ('color', 'depth', 'info')]))
+            [names.get((camera, kind), f'of {camera}') for kind in ('color', 'depth', 'info')],
+            rectified=rectified))
     return Observation(tuple(views))
 
 

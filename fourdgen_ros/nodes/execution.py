@@ -96,9 +96,9 @@ class ExecutionNode(ManagedNode):
             share_directory() / 'config' / 'robots' / f'{self.value("robot")}.yaml')
         self._limits = SafetyLimits(**{key: self.value(key) for key in LIMITS})
         self._joint_timeout = self.value('joint_state_timeout')
-        heartbeat = self.value('heartbeat_timeout')
+        self._heartbeat_timeout = self.value('heartbeat_timeout')
         fault = None if self._watchdog is None else self._watchdog.fault
-        self._watchdog = Watchdog(self._joint_timeout, heartbeat if heartbeat > 0.0 else None)
+        self._watchdog = Watchdog(self._joint_timeout, self._heartbeat_timeout or None)
         if fault is not None:
             self._watchdog.stop(fault)
         self._ledger = PlanLedger(ExecutionMode(self.value('execution_mode')))
@@ -170,6 +170,7 @@ class ExecutionNode(ManagedNode):
         since = self._latched
         try:
             plan = self._take(goal, since)
+            self._wait_for_heartbeat(goal, since, plan)
         finally:
             self._doing = 'ready'
         guard = self._guard(plan)
@@ -211,6 +212,25 @@ class ExecutionNode(ManagedNode):
                 waiting = True
                 self._doing = f'waiting for the confirmation of plan {plan_id}'
                 goal.feedback(stage='waiting_for_confirmation')
+            time.sleep(POLL)
+
+    def _wait_for_heartbeat(self, goal: Goal, since: int, plan: MotionPlan) -> None:
+        """Wait until somebody is heard who watches over the motion: discovery may be late.
+
+        Raises ActionError when nobody is within `heartbeat_timeout`, or before the plan expires.
+        """
+        end = min(time.monotonic_ns() + round(self._heartbeat_timeout * 1e9), plan.expiry)
+        while not self._watchdog.heartbeat_heard(time.monotonic_ns()):
+            self._doing = 'waiting for a heartbeat'
+            goal.check()
+            self._require_no_fault(Result.FAULT, since)
+            if time.monotonic_ns() > end:
+                error = ExecutionError(
+                    f'no heartbeat on topic {self.resolve_topic_name("heartbeat")!r}',
+                    expected=f'one within {self._heartbeat_timeout:.2f} s',
+                    got='none, so nothing was sent to the robot',
+                    hint='The task loop sends it: does it run, and here? Then plan again.')
+                raise ActionError(Result.WATCHDOG, str(error))
             time.sleep(POLL)
 
     def _guard(self, plan: MotionPlan) -> DeviationGuard | None:

@@ -35,8 +35,8 @@ def declare_execution(node: StageNode) -> None:
     node.parameter('joint_state_timeout', 0.5, 'no joint states for this long stop the robot '
                                                '[s]', low=0.05, high=5.0)
     node.parameter(
-        'heartbeat_timeout', 1.0, 'no `heartbeat` for this long stops the robot; 0: no '
-        'heartbeat is asked for [s]', low=0.0, high=10.0)
+        'heartbeat_timeout', 1.0, 'no `heartbeat` for this long stops the robot, and no motion '
+        'begins without one; 0: no heartbeat is asked for [s]', low=0.0, high=10.0)
     node.parameter('deviation_distance', 0.03, 'a motion is stopped when the measured tool is '
                    'further than this from the plan; 0: any distance [m]', low=0.0, high=1.0)
     node.parameter('deviation_angle', 0.35, 'a motion is stopped when the measured tool is '

@@ -198,8 +198,11 @@ class GeneratorNode(ManagedNode):
         now = self.get_clock().now().nanoseconds
         limits = CameraLimits(min_rate=self.value('min_camera_rate'),
                               max_behind=self.value('max_stamp_delay'))
+        latest = self._synchroniser.latest()
         cameras = {
-            f'camera {name}': camera_status(name, stats, now, limits, self._cameras.topics)
+            f'camera {name}': camera_status(
+                name, stats, now, limits, self._cameras.topics,
+                self._cameras.calibration_doubt(name, latest))
             for name in self._cameras.names}
         return {**cameras, 'synchronisation': synchronisation_status(stats, gaps), **stage}
 

@@ -14,10 +14,16 @@ from shape_msgs.msg import SolidPrimitive
 
 from fourdgen_ros.core.errors import ExecutionError, MissingDependencyError, PlanningError
 from fourdgen_ros.motion.base import Contact
-from fourdgen_ros.motion.moveit import ErrorCode, PathAnswer, PathRequest
+from fourdgen_ros.motion.moveit import (
+    INVALID_LINK_NAME,
+    SUCCESS,
+    ErrorCode,
+    PathAnswer,
+    PathRequest,
+)
 from fourdgen_ros.motion.robot import SceneBox, Workspace
 from fourdgen_ros.nodes import conversions
-from fourdgen_ros.nodes.actions import call_service
+from fourdgen_ros.nodes.actions import call_service, wait_for_ready
 from fourdgen_ros.nodes.base import StageNode
 
 Array = NDArray[np.float64]
@@ -51,6 +57,7 @@ class MoveGroup:
         self._apply_scene = self._client(srv.ApplyPlanningScene, 'apply_planning_scene')
         self._cartesian = self._client(srv.GetCartesianPath, 'compute_cartesian_path')
         self._validity = self._client(srv.GetStateValidity, 'check_state_validity')
+        self._fk = self._client(srv.GetPositionFK, 'compute_fk')
 
     def update_scene(self, boxes: tuple[SceneBox, ...], frame: str) -> None:
         """Put the boxes into the planning scene and let them touch what they may touch."""
@@ -73,6 +80,25 @@ class MoveGroup:
             raise PlanningError(
                 'planning scene', expected=f'move_group to take {[box.name for box in boxes]}',
                 got='a refusal', hint=f'Does it know the frame {frame!r}? See its log.')
+
+    def link_poses(self, links: tuple[str, ...], joints: tuple[str, ...],
+                   q: Array) -> dict[str, Array] | None:
+        """Call compute_fk; None, and a warning, where this move_group runs without it."""
+        if (self._there(self._cartesian) and not self._there(self._fk)
+                and not self._node.stopping.is_set()):
+            self._node.get_logger().warning(
+                f'no service {self._fk.service_name!r}: whether move_group has the tool where '
+                f'this node has it was not looked at; its default capabilities would tell')
+            return None
+        # No frame, hence that of its model: nothing here depends on /tf.
+        response = self._call(self._fk, self._msgs.srv.GetPositionFK.Request(
+            fk_link_names=list(links), robot_state=self._state(joints, q)))
+        error = error_code(response.error_code)
+        if error.code not in (SUCCESS, INVALID_LINK_NAME):
+            raise PlanningError('forward kinematics of move_group', expected='SUCCESS',
+                                got=str(error), hint='See its log.')
+        return {link: conversions.pose_to_matrix(stamped.pose) for link, stamped in zip(
+            response.fk_link_names, response.pose_stamped, strict=True)}
 
     def path(self, request: PathRequest) -> PathAnswer:
         """Call compute_cartesian_path."""
@@ -113,6 +139,10 @@ class MoveGroup:
 
     def _client(self, service_type: type, name: str) -> Client:
         return self._node.create_client(service_type, name, callback_group=self._node.group)
+
+    def _there(self, client: Client) -> bool:
+        return wait_for_ready(client.service_is_ready, self._timeout,
+                              self._node.stopping.is_set)
 
     def _call(self, client: Client, request: Any) -> Any:
         try:

@@ -57,6 +57,11 @@ class MoveItPyProcess:
         """See motion/moveit.py."""
         self._ask('update_scene', boxes, frame)
 
+    def link_poses(self, links: tuple[str, ...], joints: tuple[str, ...],
+                   q: Array) -> dict[str, Array] | None:
+        """None: MoveItPy is not asked."""
+        return None
+
     def path(self, request: PathRequest) -> PathAnswer:
         """See motion/moveit.py."""
         return self._ask('path', request)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import array
 import io
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,12 @@ H, W = 48, 64
 DEPTH = 0.8  # m, everywhere but in the hole at the first pixel
 K = np.array([[50.0, 0.0, 31.5], [0.0, 50.0, 23.5], [0.0, 0.0, 1.0]])
 Z0, Z_MAX = 100.0, 10.0  # depth_quantization and depth_max of compressedDepth
+
+
+def distorted(info: CameraInfo) -> None:
+    """A calibration of images that are not rectified; P is that of rectified ones."""
+    info.d = [0.1, -0.2, 0.0, 0.0, 0.0]
+    info.p = (np.diag([0.9, 0.9, 1.0]) @ np.hstack([K, np.zeros((3, 1))])).ravel()
 
 
 class Freeze:
@@ -122,6 +129,7 @@ class Cameras(Node):
     `color`: raw, or a codec of `compressed_colour`; `depth`: 'raw 16UC1', 'raw 32FC1', or a kind
     of `compressed_depth`. `label_depth_as` falsifies the encoding of raw depth. With `latched_info`
     calibration is published once, latched; it is not published while `info_sent` is false.
+    `calibrate(info)` changes it.
     """
 
     def __init__(self, names: tuple[str, ...] = CAMERAS, *, color: str = 'raw',
@@ -146,6 +154,7 @@ class Cameras(Node):
             CameraInfo, f'{name}/color/camera_info', LATCHED if latched_info else qos)
             for name in names}
         self.info_sent = True
+        self.calibrate: Callable[[CameraInfo], None] = lambda info: None
         if latched_info:
             self._publish_infos(self.get_clock().now().nanoseconds)
             self.info_sent = False
@@ -167,7 +176,9 @@ class Cameras(Node):
 
     def _publish_infos(self, stamp: int) -> None:
         for name, info in self._infos.items():
-            info.publish(conversions.K_to_camera_info(K, H, W, stamp, _frame(name)))
+            message = conversions.K_to_camera_info(K, H, W, stamp, _frame(name))
+            self.calibrate(message)
+            info.publish(message)
 
     def _color_message(self, stamp: int, frame: str) -> Image | CompressedImage:
         return (conversions.rgb_to_image(picture(), stamp, frame) if self._color == 'raw'

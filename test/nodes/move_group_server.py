@@ -2,8 +2,8 @@
 """A stand-in for move_group over real DDS: the services and the action that this package uses.
 
 It answers as upstream's code does, its weaknesses included: SUCCESS whatever the fraction, the
-velocity scaling 0 as full speed, a cancel of `execute_trajectory` accepted and without effect, and
-a collision matrix that replaces the one before.
+velocity scaling 0 as full speed, a cancel of `execute_trajectory` accepted and without effect, a
+collision matrix that replaces the one before, and no answer to a path of a link that is not there.
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ from typing import Any
 
 import numpy as np
 from control_msgs.action import FollowJointTrajectory
+from geometry_msgs.msg import PoseStamped
 from moveit_msgs.action import ExecuteTrajectory
 from moveit_msgs.msg import AllowedCollisionEntry, ContactInformation, MoveItErrorCodes
 from moveit_msgs.srv import (
     ApplyPlanningScene,
     GetCartesianPath,
     GetPlanningScene,
+    GetPositionFK,
     GetStateValidity,
 )
 from rclpy.action import ActionServer, CancelResponse
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectoryPoint
 
+from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import PlanningError
 from fourdgen_ros.motion.cartesian import CartesianFollower
 from fourdgen_ros.motion.kinematics import RobotModel
@@ -38,15 +41,19 @@ from fourdgen_ros.nodes.base import StageNode
 
 ROBOT = RobotConfig.named('panda')
 RESAMPLED = 0.1  # s between points, as upstream's time law has it
+T_MODEL_BASE = se3.make(np.eye(3), np.array([0.3, -0.2, 0.8]))  # the base stands on a pedestal
 
 
 class MoveGroupServer(StageNode):
     """Plans with roboplan. `change(response)` lets a path be wrong; `blocked(q)` adds obstacles;
-    `reach` is the share of the waypoints that it gets to.
+    `reach` is the share of the waypoints that it gets to; `links` are those that it knows, and
+    `tool` (4, 4) is where its TCP is, seen from ours. Services in `without` are switched off.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, without: tuple[str, ...] = ()) -> None:
         super().__init__('move_group')
+        self.links, self.tool = {ROBOT.base_link, ROBOT.tcp_link}, np.eye(4)
+        self.fk_requests: list[GetPositionFK.Request] = []
         self.requests: list[GetCartesianPath.Request] = []
         self.scenes: list[Any] = []
         self.executed: list[Any] = []
@@ -64,8 +71,10 @@ class MoveGroupServer(StageNode):
                 (GetPlanningScene, 'get_planning_scene', self._get_scene),
                 (ApplyPlanningScene, 'apply_planning_scene', self._apply_scene),
                 (GetCartesianPath, 'compute_cartesian_path', self._path),
+                (GetPositionFK, 'compute_fk', self._poses),
                 (GetStateValidity, 'check_state_validity', self._valid)):
-            self.create_service(kind, name, callback, callback_group=self.group)
+            if name not in without:
+                self.create_service(kind, name, callback, callback_group=self.group)
         self._stop = threading.Event()
         self.create_subscription(String, 'trajectory_execution_event', self._on_event, 10,
                                  callback_group=self.group)
@@ -103,8 +112,26 @@ class MoveGroupServer(StageNode):
         response.success = self.takes_scenes
         return response
 
+    def _poses(self, request: Any, response: Any) -> Any:
+        self.fk_requests.append(request)
+        state = dict(zip(request.robot_state.joint_state.name,
+                         request.robot_state.joint_state.position, strict=True))
+        with self._lock:
+            tcp = self._model.fk(np.array([state[name] for name in ROBOT.joints])) @ self.tool
+        for link in request.fk_link_names:
+            if link in self.links:
+                T = T_MODEL_BASE if link == ROBOT.base_link else T_MODEL_BASE @ tcp
+                response.pose_stamped.append(PoseStamped(pose=conversions.matrix_to_pose(T)))
+                response.fk_link_names.append(link)
+        known = len(response.fk_link_names) == len(request.fk_link_names)
+        response.error_code.val = (MoveItErrorCodes.SUCCESS if known
+                                   else MoveItErrorCodes.INVALID_LINK_NAME)
+        return response
+
     def _path(self, request: Any, response: Any) -> Any:
         self.requests.append(request)
+        if request.link_name not in self.links:
+            raise RuntimeError(f'no link {request.link_name!r}: upstream ends here')
         response.error_code.val = MoveItErrorCodes.SUCCESS
         state = dict(zip(request.start_state.joint_state.name,
                          request.start_state.joint_state.position, strict=True))

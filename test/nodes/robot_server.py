@@ -41,8 +41,9 @@ class Robot(Node):
 
     `reject`, `abort` (code, text), `ignore` (accept and never move), `offset` (7,) rad (something
     pushes it aside), `late` s, `slow_grip` (a gripper that does not end), `stubborn` (rejects
-    cancel requests), `mute` (answers no goal request while set) and `drops` (the gripper aborts)
-    make it misbehave. `asked` is set once a goal has come in.
+    cancel requests), `mute` (answers no goal request while set), `drops` (the gripper aborts) and
+    `max_width` m (it aborts what is wider, as franka_gripper does) make it misbehave. `asked` is
+    set once a goal has come in.
     """
 
     def __init__(self, gripper_type: str = 'GripperCommand', config: str = 'panda') -> None:
@@ -57,6 +58,7 @@ class Robot(Node):
         self.abort: tuple[int, str] | None = None
         self.offset, self.late = np.zeros(len(self.config.joints)), 0.0
         self.slow_grip, self.stubborn = False, False
+        self.max_width = np.inf
         self.mute, self.asked = threading.Event(), threading.Event()
         self.canceled: list[str] = []  # names of the actions whose goals were canceled
         self._states = self.create_publisher(JointState, '/joint_states', 10)
@@ -144,7 +146,7 @@ class Robot(Node):
                 return GripperCommand.Result()
             time.sleep(0.005)
         command = handle.request.command
-        if self.drops:
+        if self.drops or 2.0 * np.max(command.position) > self.max_width:
             handle.abort()
             return GripperCommand.Result()
         position = command.position

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2, PointField
 
-from fourdgen_ros.core import se3
+from fourdgen_ros.core import images, se3
 from fourdgen_ros.core.camera import intrinsics_from_fovy
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.synchroniser import Synchroniser
@@ -95,6 +95,23 @@ def test_an_encoding_that_cv_bridge_refuses_is_named(monkeypatch):
         c.image_to_rgb(image(rgb().astype(float), '64FC3'), '/cam/image')
 
 
+@pytest.mark.parametrize('late', ['made', 'used'])
+def test_a_cv_bridge_that_cannot_be_loaded_says_why(monkeypatch, late):
+    """It imports OpenCV when it is made and its own library when it is used: another numpy's."""
+    class CvBridge:
+        def __init__(self):
+            if late == 'made':
+                raise ImportError('numpy.core.multiarray failed to import')
+
+        def imgmsg_to_cv2(self, msg, encoding):
+            raise ImportError('numpy.core.multiarray failed to import')
+
+    monkeypatch.setitem(sys.modules, 'cv_bridge', types.SimpleNamespace(
+        CvBridge=CvBridge, CvBridgeError=TypeError))
+    with pytest.raises(InputError, match=r"/cam/image.*'bayer_rggb8', numpy.*failed.*rgb8"):
+        c.image_to_rgb(image(rgb()[..., :1], 'bayer_rggb8'), '/cam/image')
+
+
 @pytest.mark.parametrize('big_endian', [False, True])
 @pytest.mark.parametrize('padding', [0, 6])
 def test_depth_in_mm_and_in_m_agree(big_endian, padding):
@@ -170,6 +187,33 @@ def test_camera_info_of_another_size_is_refused_by_topic():
 def test_an_uncalibrated_camera_is_refused():
     with pytest.raises(InputError, match='positive focal lengths'):
         c.camera_info_to_K(CameraInfo(height=6, width=8), 6, 8)
+
+
+def test_a_calibration_that_may_not_be_that_of_the_images():
+    msg = c.K_to_camera_info(K, 6, 8, 0, '')
+    assert images.calibration_doubt(msg, '/info') == ''
+    msg.d = [0.0, 0.1, 0.0, 0.0, 0.0]
+    assert 'distortion in info (topic /info) is not 0' in images.calibration_doubt(msg, '/info')
+    assert images.calibration_doubt(msg, '/info', rectified=True) == ''
+    msg.d, p = [], msg.p.copy()
+    assert images.calibration_doubt(msg, '/info') == ''
+    p[0] *= 1.1
+    msg.p = p
+    assert f'fx {K[0, 0]:.1f} in K and {1.1 * K[0, 0]:.1f} in P' in images.calibration_doubt(
+        msg, '/info')
+    assert images.calibration_doubt(msg, '/info', rectified=True) == ''
+    msg.p = np.zeros(12)  # of a driver that does not fill it in
+    assert images.calibration_doubt(msg, '/info') == ''
+
+
+def test_rectified_images_have_the_calibration_of_p():
+    msg = c.K_to_camera_info(K, 6, 8, 0, '')
+    msg.p = 2.0 * msg.p
+    views = [c.view_from_msgs('a', image(rgb(), 'rgb8'), c.depth_to_image(
+        np.ones((6, 8), np.float32), 0, ''), msg, rectified=rectified)
+        for rectified in (False, True)]
+    np.testing.assert_array_equal(views[0].K, K)
+    np.testing.assert_array_equal(views[1].K[:2], 2.0 * K[:2])
 
 
 def test_a_synchronised_set_becomes_an_observation():

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from camera_server import Cameras, Freeze, generate
+from camera_server import Cameras, Freeze, K, distorted, generate
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from robot_server import HOME, Robot, move
 from ros_graph import Graph, eventually, parameters
@@ -76,6 +76,32 @@ def test_generator_and_cameras(graph: Graph) -> None:
     cameras.stop()
     assert heard.says('generator: camera cam_left', Level.ERROR,
                       'no color (topic /cam_left/color/image_raw) for')
+
+
+def test_a_calibration_that_may_not_be_that_of_the_images(graph: Graph) -> None:
+    heard = Listener(graph)
+    cameras = graph.add(Cameras(('cam_left',)))
+    graph.add(GeneratorNode(Freeze(), **parameters(
+        cameras=['cam_left'], min_camera_rate=0.5, max_stamp_delay=60.0)))
+    assert heard.says('generator: camera cam_left', Level.OK, 'streaming')
+    cameras.calibrate = distorted
+    assert heard.says('generator: camera cam_left', Level.WARN,
+                      'distortion in info (topic /cam_left/color/camera_info) is not 0')
+    assert heard.says('generator: camera cam_left', Level.WARN, 'fx 50.0 in K and 45.0 in P')
+
+
+def test_rectified_images_have_the_calibration_of_p(graph: Graph) -> None:
+    heard = Listener(graph)
+    cameras = Cameras(('cam_left',))
+    cameras.calibrate = distorted
+    graph.add(cameras)
+    generator = Freeze()
+    graph.add(GeneratorNode(generator, **parameters(
+        cameras=['cam_left'], min_camera_rate=0.5, max_stamp_delay=60.0, rectified=True)))
+    assert heard.says('generator: camera cam_left', Level.OK, 'streaming')
+    assert generate(graph).error_code == 0
+    np.testing.assert_allclose(generator.observations[0].views[0].K,
+                               np.diag([0.9, 0.9, 1.0]) @ K)
 
 
 def test_tracker(graph: Graph) -> None:

@@ -20,6 +20,7 @@ from std_srvs.srv import Trigger
 from fourdgen_ros.action import ExecutePlan, PlanMotion
 from fourdgen_ros.core.errors import ExecutionError, PlanningError
 from fourdgen_ros.core.types import GripperCommand
+from fourdgen_ros.motion.robot import RobotConfig
 from fourdgen_ros.msg import MotionPlan as MotionPlanMsg
 from fourdgen_ros.nodes import controllers, conversions
 from fourdgen_ros.nodes.actions import CanceledError, SafeActionClient, send_goal
@@ -125,6 +126,23 @@ def test_a_gripper_that_aborts(bench: Any) -> None:
     result = b.execute()
     assert result.error_code == Result.CONTROLLER_ABORTED
     assert 'default_grasp_epsilon' in result.error_msg  # what franka_gripper needs to grasp
+
+
+@pytest.mark.parametrize('name', ['fr3', 'panda'])
+def test_a_franka_hand_opens_as_wide_as_homing_has_measured(bench: Any, name: str) -> None:
+    """Homing may measure less than 80 mm, and nothing before it: franka_gripper aborts the rest."""
+    b = bench(FixedPlanner(GripperCommand(RobotConfig.named(name).opening[1])), Robot(config=name),
+              robot_name=name, deviation_distance=0.0, deviation_angle=0.0)
+    b.robot.opening, b.robot.max_width = 0.0, 0.0799
+    result = b.execute()
+    assert (result.error_code, result.error_msg) == (Result.NONE, '')
+    assert b.robot.opening == pytest.approx(0.078)
+    b.robot.max_width = 0.0
+    result = b.execute()
+    assert result.error_code == Result.CONTROLLER_ABORTED
+    assert '78.0 mm' in result.error_msg
+    assert 'franka_gripper/homing' in result.error_msg
+    assert 'default_grasp_epsilon' not in result.error_msg
 
 
 def test_dry_run_is_the_default_and_sends_nothing(graph: Graph) -> None:
@@ -247,6 +265,39 @@ def test_silence_stops_the_arm(bench: Any, graph: Graph, source: str) -> None:
     assert f'no {source}' in running.result.error_msg
     assert b.holds()
     assert b.execute('any').error_code == Result.FAULT
+
+
+@pytest.mark.parametrize('segment', [move(GOAL, 0.3), GripperCommand(0.03)])
+def test_nothing_begins_without_a_heartbeat(bench: Any, graph: Graph, segment: Any) -> None:
+    b = bench(FixedPlanner(segment), heartbeat_timeout=0.5)
+    result = b.execute()
+    assert result.error_code == Result.WATCHDOG
+    assert 'no heartbeat' in result.error_msg
+    assert 'expected one within 0.50 s' in result.error_msg
+    assert b.robot.goals == b.robot.gripper_goals == []
+    assert b.plan().error_code == PlanMotion.Result.NONE  # nothing was stopped: no fault
+
+
+def test_a_heartbeat_that_is_discovered_late_is_waited_for(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(move(GOAL, 0.3)), heartbeat_timeout=10.0)
+    running = b.start()
+    assert eventually(lambda: b.node._doing == 'waiting for a heartbeat')
+    assert b.robot.goals == []
+    heartbeat = graph.client.create_publisher(Empty, 'heartbeat', 10)
+    graph.client.create_timer(0.05, lambda: heartbeat.publish(Empty()))
+    assert running.wait(30.0)
+    assert running.result.error_code == Result.NONE
+    assert len(b.robot.goals) == 1
+
+
+def test_a_stop_ends_the_wait_for_a_heartbeat(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(move(GOAL, 0.3)), heartbeat_timeout=10.0)
+    running = b.start()
+    assert eventually(lambda: b.node._doing == 'waiting for a heartbeat')
+    assert graph.call(Trigger, 'execution/stop').success
+    assert running.wait(30.0)
+    assert running.result.error_code == Result.FAULT
+    assert b.robot.goals == []
 
 
 def test_stop_reaches_every_channel(bench: Any, graph: Graph) -> None:

@@ -49,6 +49,8 @@ UPSTREAM = {
         'RIHS01_b19f501df5d378141d918199894c3ad24533e76021a880b15dc5d62fec8d7b1a',
     'moveit_msgs/srv/GetPlanningScene':
         'RIHS01_7ed7e96238b902174d985b0eb739ea08c95377e8e46a6a9014c22497faf79cd2',
+    'moveit_msgs/srv/GetPositionFK':
+        'RIHS01_2f16ec361a135d84b85a29385abeb9eeb025e39c09038bd6b2826645edc7edad',
     'moveit_msgs/srv/GetStateValidity':
         'RIHS01_e9fcd24ae0fd8c2f16d4afe397efaf03427d1f899fe91ecf6cb7f7f1c6ca8720',
     'vision_msgs/msg/Detection3DArray':

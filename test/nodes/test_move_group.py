@@ -21,6 +21,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from fourdgen_ros.action import ExecutePlan, PlanMotion
+from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError, MissingDependencyError, PlanningError
 from fourdgen_ros.core.types import GripperTrajectory
 from fourdgen_ros.motion.kinematics import ForwardKinematics, RobotModel
@@ -123,6 +124,51 @@ def test_the_planning_scene(cell: Cell) -> None:
     assert len(cell.move_group.scenes) == 2
     assert sorted(cell.move_group.names) == ['panda_hand', 'panda_leftfinger', 'panda_link0',
                                              'table']
+
+
+def test_its_robot_is_compared_once(cell: Cell) -> None:
+    for _ in range(2):
+        result = cell.plan()
+        assert (result.error_code, result.error_msg) == (0, '')
+    request, = cell.move_group.fk_requests
+    assert list(request.fk_link_names) == ['panda_link0', 'panda_hand_tcp']
+    assert request.robot_state.is_diff
+    assert list(request.robot_state.joint_state.name) == list(ROBOT.joints)
+
+
+@pytest.mark.parametrize(('key', 'link'), [
+    ('base_link', 'panda_link0'), ('tcp_link', 'panda_hand_tcp')])
+def test_a_link_that_it_does_not_know_is_never_asked_for(graph: Graph, key: str,
+                                                         link: str) -> None:
+    cell = Cell(graph, moveit_timeout=10.0)
+    cell.move_group.links.remove(link)
+    for _ in range(2):
+        result = cell.plan()
+        assert result.error_code == PlanMotion.Result.PLANNING_FAILED
+        assert f"`{key}` '{link}' of config/robots/panda.yaml" in result.error_msg
+        assert 'got none of that name' in result.error_msg
+        assert 'docs/robot.md' in result.error_msg
+    assert cell.move_group.requests == []
+    cell.move_group.links.add(link)
+    assert cell.plan().error_code == PlanMotion.Result.NONE
+
+
+def test_another_tool_is_refused(cell: Cell) -> None:
+    cell.move_group.tool = se3.make(se3.exp_so3(np.array([0.0, 0.0, np.pi / 4])),
+                                    np.array([0.0, 0.0, 0.02]))
+    result = cell.plan()
+    assert result.error_code == PlanMotion.Result.PLANNING_FAILED
+    assert "`tcp_link` 'panda_hand_tcp'" in result.error_msg
+    assert '20.0 mm and 45.0 deg beside' in result.error_msg
+    assert cell.move_group.requests == []
+
+
+def test_forward_kinematics_may_be_switched_off(graph: Graph, capfd: Any) -> None:
+    graph.add(MoveGroupServer(without=('compute_fk',)))
+    moveit = MoveGroup(graph.client, timeout=0.2)
+    assert eventually(moveit._cartesian.service_is_ready)
+    assert moveit.link_poses(('panda_hand_tcp',), ROBOT.joints, HOME) is None
+    assert "no service '/compute_fk'" in capfd.readouterr().err
 
 
 def test_what_move_group_sees_in_the_way(cell: Cell) -> None:

@@ -13,7 +13,7 @@ import pytest
 import shown_things as things
 import yaml
 from ament_index_python.packages import get_package_share_directory
-from camera_server import Cameras
+from camera_server import Cameras, K, distorted
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from moveit_msgs.msg import DisplayTrajectory
 from nav_msgs.msg import Path as PathMsg
@@ -334,6 +334,17 @@ def test_the_cameras_are_listened_to_only_when_somebody_looks(
     assert clouds[0].header.frame_id == things.BASE
     graph.client.destroy_subscription(subscription)
     assert eventually(lambda: graph.client.count_subscribers(topic) == 0)
+
+
+def test_what_is_live_has_the_calibration_of_rectified_images(graph: Graph) -> None:
+    sender = Cameras()
+    sender.calibrate = distorted
+    graph.add(sender)
+    cameras = CameraInputs(graph.add(StageNode('looker', **parameters(rectified=True))))
+    cameras.listen(True)
+    seen: list[Any] = []
+    assert eventually(lambda: seen.append(cameras.take()) or seen[-1] is not None)
+    assert seen[-1].views[0].K[0, 0] == pytest.approx(0.9 * K[0, 0])
 
 
 def test_a_timer_that_comes_upon_itself_opens_the_cameras_once(

@@ -15,6 +15,7 @@ import yaml
 
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.paths import share_directory
+from fourdgen_ros.motion.robot import RobotConfig
 
 pytest.importorskip('launch_ros')
 
@@ -233,6 +234,22 @@ def test_rviz_comes_when_asked_for(name: str) -> None:
     assert node['package'] == 'rviz2'
     assert node['arguments'][0] == '-d'
     assert node['arguments'][1].endswith('share/fourdgen_ros/rviz/fourdgen.rviz')
+    assert node['arguments'][2:] == ['-f', 'panda_link0']
+
+
+def test_rviz_shows_the_base_of_the_robot(tmp_path: Path) -> None:
+    def fixed_frame(**arguments: str) -> str:
+        return started('robot.launch.py', rviz='true', **arguments)['rviz2']['arguments'][-1]
+
+    file = tmp_path / 'my_cell.yaml'
+    for section in ('/**/visualization', '/cell_7/visualization', '/**'):
+        file.write_text(f'{section}: {{ros__parameters: {{robot: xarm7}}}}')
+        assert fixed_frame(params_file=str(file)) == RobotConfig.named('xarm7').base_link
+    assert fixed_frame(params_file=str(file), robot='fr3') == 'fr3_link0'
+    file.write_text('/**/execution: {ros__parameters: {robot: fr3}}')  # of another node
+    assert fixed_frame(params_file=str(file)) == 'panda_link0'
+    with pytest.raises(InputError, match='robot file'):
+        fixed_frame(robot='no_such')
 
 
 def test_the_recorder_comes_when_asked_for(tmp_path: Path) -> None:

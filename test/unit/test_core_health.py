@@ -71,6 +71,13 @@ def test_a_camera_in_trouble(values: dict[str, float], level: Level, message: st
     assert message in status.message
 
 
+def test_a_calibration_in_doubt() -> None:
+    status = camera_status('left', stats(), NOW, CameraLimits(), TOPICS, doubt='K is of another')
+    assert (status.level, status.message) == (Level.WARN, 'K is of another')
+    silent = camera_status('left', stats(age=2.5), NOW, CameraLimits(), TOPICS, doubt='K')
+    assert silent.level == Level.ERROR
+
+
 def test_limits_of_zero_allow_any_rate() -> None:
     status = camera_status('left', stats(rate=0.2), NOW, CameraLimits(min_rate=0.0), TOPICS)
     assert status.level == Level.OK

@@ -92,6 +92,7 @@ def test_modes_are_named():
 
 def test_watchdog_finds_silence_and_latches():
     dog = Watchdog(0.2, 0.5)
+    dog.heartbeat(0)
     dog.arm(0)
     dog.joint_states(S)
     dog.heartbeat(S)
@@ -106,6 +107,7 @@ def test_watchdog_finds_silence_and_latches():
 
 def test_watchdog_finds_a_lost_heartbeat():
     dog = Watchdog(0.2, 0.5)
+    dog.heartbeat(0)
     dog.arm(0)
     for k in range(1, 10):
         dog.joint_states(k * S // 10)
@@ -117,6 +119,26 @@ def test_watchdog_finds_a_source_that_never_spoke():
     dog.arm(5 * S)
     assert dog.check(5 * S + S // 10) is None
     assert 'joint states' in dog.check(6 * S)
+
+
+def test_to_arm_the_watchdog_is_no_heartbeat():
+    dog = Watchdog(0.2, 0.5)
+    assert not dog.heartbeat_heard(0)
+    dog.arm(0)
+    assert 'no heartbeat' in dog.check(0)
+    dog = Watchdog(0.2, 0.5)
+    dog.heartbeat(0)
+    assert dog.heartbeat_heard(S // 2)
+    assert not dog.heartbeat_heard(6 * S // 10)
+    dog.arm(6 * S // 10)
+    assert dog.check(6 * S // 10) == 'no heartbeat for 0.60 s (limit 0.50 s)'
+
+
+def test_a_heartbeat_is_asked_for_only_where_one_is_expected():
+    dog = Watchdog(0.2)
+    assert dog.heartbeat_heard(S)
+    dog.arm(S)
+    assert dog.check(S) is None
 
 
 def test_watchdog_sleeps_when_disarmed():

@@ -18,12 +18,14 @@ from fourdgen_ros.motion.moveit import (
     PathAnswer,
     PathRequest,
     believe,
+    require_same_tool,
     sparse,
 )
 from fourdgen_ros.motion.robot import RobotConfig, Workspace
 from fourdgen_ros.motion.safety import CheckError, CheckLog, SafetyLimits
 
 ROBOT = RobotConfig.named('panda')
+TOOL = se3.make(se3.exp_so3(np.array([3.0, 0.0, 0.0])), np.array([0.4, 0.1, 0.3]))
 
 
 def answer(**changes) -> PathAnswer:
@@ -124,6 +126,37 @@ def test_a_request_cannot_ask_for_full_speed_by_accident(name: str, scaling: flo
         PathRequest(group='arm', link='tcp', frame='base', joints=ROBOT.joints, start=ROBOT.home,
                     poses=np.tile(np.eye(4), (2, 1, 1)), max_step=0.01, workspace=Workspace(),
                     **fields)
+
+
+def told(**changes) -> dict[str, np.ndarray]:
+    """Links as MoveIt has them, in a frame of its own, for T_base_tcp = TOOL."""
+    T_model_base = se3.make(se3.exp_so3(np.array([0.0, 0.0, 1.0])), np.array([0.0, 0.0, 0.8]))
+    return {'panda_link0': T_model_base, 'panda_hand_tcp': T_model_base @ TOOL, **changes}
+
+
+def test_the_same_tool_is_accepted_to_a_few_millimetres() -> None:
+    require_same_tool(told(), ROBOT, TOOL, 'move_group')
+    near = TOOL @ se3.make(se3.exp_so3(np.array([0.0, 0.01, 0.0])), np.array([0.004, 0.0, 0.0]))
+    require_same_tool(told(), ROBOT, near, 'move_group')
+
+
+@pytest.mark.parametrize(('T', 'text'), [
+    (se3.make(np.eye(3), np.array([0.0, 0.0, 0.006])), '6.0 mm and 0.0 deg'),
+    (se3.make(se3.exp_so3(np.array([0.0, 0.0, 0.02])), np.zeros(3)), '0.0 mm and 1.1 deg'),
+    (np.full((4, 4), np.nan), 'nan mm')])
+def test_another_tool_is_refused(T: np.ndarray, text: str) -> None:
+    with pytest.raises(PlanningError, match=r'tcp_link.*within 5 mm and 1 deg') as error:
+        require_same_tool(told(), ROBOT, TOOL @ T, 'move_group')
+    assert text in error.value.got
+
+
+@pytest.mark.parametrize(('key', 'link'), [
+    ('base_link', 'panda_link0'), ('tcp_link', 'panda_hand_tcp')])
+def test_a_link_that_moveit_does_not_know(key: str, link: str) -> None:
+    links = told()
+    del links[link]
+    with pytest.raises(PlanningError, match=rf"`{key}` '{link}' of config/robots/panda.yaml"):
+        require_same_tool(links, ROBOT, TOOL, 'move_group')
 
 
 def test_states_to_check_are_never_far_apart() -> None:

@@ -194,6 +194,12 @@ def test_a_gripper_that_closes_as_its_joint_grows():
     assert robot.opening_at(np.array([0.8])) == pytest.approx(0.0)
 
 
+def test_how_wide_a_gripper_is_opened(robot):
+    assert robot.opening == (0.0, 0.08)
+    assert robot.open_to == RobotConfig.named('fr3').open_to == 0.078
+    assert RobotConfig.named('xarm7').open_to == 0.084  # where the file says nothing: fully
+
+
 def test_nonsense_grippers_are_refused(robot):
     with pytest.raises(InputError, match='finger positions'):
         replace(robot, finger_positions=(0.04, 0.04))
@@ -208,6 +214,9 @@ def test_nonsense_grippers_are_refused(robot):
     (('scene', 0, 'position'), [0.0, float('nan'), 0.0], "position of scene box 'table'"),
     (('scene', 0, 'touches'), 'panda_link0', '`touches`'),
     (('gripper', 'opening'), [0, 80], 'gripper opening'),
+    (('gripper', 'open_to'), 0.0, 'gripper open_to'),
+    (('gripper', 'open_to'), 0.081, 'gripper open_to'),
+    (('gripper', 'open_to'), float('nan'), 'gripper open_to'),
     (('gripper', 'joints'), 'panda_finger_joint1', r'`gripper\.joints`'),
     (('gripper', 'joints'), [], 'gripper joints'),
     (('gripper', 'joints'), ['panda_finger_joint1'] * 2, 'gripper joints'),
