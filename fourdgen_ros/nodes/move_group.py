@@ -27,6 +27,7 @@ from fourdgen_ros.nodes.actions import call_service, wait_for_ready
 from fourdgen_ros.nodes.base import StageNode
 
 Array = NDArray[np.float64]
+_TOGETHER = 1.0  # s between the discoveries of two services of one move_group, at most
 FAR = 10.0  # m: where a side of the workspace is that is open
 
 
@@ -84,7 +85,7 @@ class MoveGroup:
     def link_poses(self, links: tuple[str, ...], joints: tuple[str, ...],
                    q: Array) -> dict[str, Array] | None:
         """Call compute_fk; None, and a warning, where this move_group runs without it."""
-        if (self._there(self._cartesian) and not self._there(self._fk)
+        if (self._there(self._cartesian, self._timeout) and not self._there(self._fk, _TOGETHER)
                 and not self._node.stopping.is_set()):
             self._node.get_logger().warning(
                 f'no service {self._fk.service_name!r}: whether move_group has the tool where '
@@ -140,9 +141,8 @@ class MoveGroup:
     def _client(self, service_type: type, name: str) -> Client:
         return self._node.create_client(service_type, name, callback_group=self._node.group)
 
-    def _there(self, client: Client) -> bool:
-        return wait_for_ready(client.service_is_ready, self._timeout,
-                              self._node.stopping.is_set)
+    def _there(self, client: Client, limit: float) -> bool:
+        return wait_for_ready(client.service_is_ready, limit, self._node.stopping.is_set)
 
     def _call(self, client: Client, request: Any) -> Any:
         try:
