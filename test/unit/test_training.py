@@ -20,7 +20,7 @@ from fourdgen_ros.generator.dynamics import LatentDynamics
 from fourdgen_ros.training import tiny
 from fourdgen_ros.training.binding import bind, bind_config
 from fourdgen_ros.training.dataset import Demonstrations, next_grips, split, task_names
-from fourdgen_ros.training.loop import LoopConfig, train
+from fourdgen_ros.training.loop import LoopConfig, read_checkpoint, train
 from fourdgen_ros.training.losses import codec_loss
 
 TASK = 'PlaceAppleFromBowlIntoBin'
@@ -118,7 +118,10 @@ class Summing(torch.nn.Linear):
         return {'error': float((self.weight.detach() - 1).abs().sum())}
 
 
-def test_a_run_that_was_cut_ends_like_one_that_was_not(tmp_path) -> None:
+@pytest.mark.parametrize(('save_minutes', 'goes_on_from'), [(9e9, 10), (0.0, 13)])
+def test_a_run_that_was_cut_ends_like_one_that_was_not(tmp_path, save_minutes: float,
+                                                       goes_on_from: int) -> None:
+    """It goes on from the last validation, or from what was saved after that."""
     def run(folder: Path, cut_after: int | None = None) -> torch.Tensor:
         torch.manual_seed(0)
         model = Summing()
@@ -132,14 +135,36 @@ def test_a_run_that_was_cut_ends_like_one_that_was_not(tmp_path) -> None:
             return (torch.from_numpy(rng.standard_normal((8, 4), dtype=np.float32)),)
 
         train(model, LoopConfig(folder, steps=20, minutes=9e9, warmup=1, validate_every=10,
-                                log_every=10, learning_rate=0.05), draw, model.error,
-              better='error')
+                                log_every=10, learning_rate=0.05, save_minutes=save_minutes),
+              draw, model.error, better='error')
         return model.weight.detach()
 
     whole = run(tmp_path / 'whole')
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / 'cut', cut_after=13)
+    assert read_checkpoint(tmp_path / 'cut' / 'last.pt')['step'] == goes_on_from
     torch.testing.assert_close(run(tmp_path / 'cut'), whole)
+
+
+def test_a_run_whose_time_is_over_before_its_first_validation_is_validated(tmp_path) -> None:
+    """The weights that it leaves are those that were measured, whatever the last start did."""
+    config = LoopConfig(tmp_path, steps=20, minutes=9e9, validate_every=100, save_minutes=0.0)
+    count = 0
+
+    def draw(rng):
+        nonlocal count
+        count += 1
+        if count > 5:
+            raise KeyboardInterrupt
+        return (torch.ones(2, 4),)
+
+    model = Summing()
+    with pytest.raises(KeyboardInterrupt):
+        train(model, config, draw, model.error, better='error')
+    assert not (tmp_path / 'best.pt').exists()
+    model = Summing()
+    measures = train(model, replace(config, steps=3), draw, model.error, better='error')
+    assert measures == {**model.error(), 'step': 5}
 
 
 def test_batches_are_drawn_beside_the_work_and_do_not_disturb_it(tmp_path) -> None:
@@ -395,6 +420,10 @@ def test_next_grips_are_where_the_gripper_closes_and_opens() -> None:
 def test_dynamics_of_another_codec_are_not_carried_on(folder, tmp_path) -> None:
     codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
     bind(tmp_path / 'dynamics', codec)
+    with torch.no_grad():
+        codec.head[0].bias += 1.0
+    bind(tmp_path / 'dynamics', codec)  # the last start ended before there were any
+    (tmp_path / 'dynamics' / 'last.pt').touch()
     bind(tmp_path / 'dynamics', codec)
     with torch.no_grad():
         codec.head[0].bias += 1.0
