@@ -88,6 +88,7 @@ def train(model: nn.Module, config: LoopConfig, draw: Callable[[np.random.Genera
     model.train()
     started = saved = time.monotonic()
     sums: dict[str, float | torch.Tensor] = {}
+    summed = 0  # batches; fewer than `log_every` after a start in between
 
     def minutes() -> float:
         return spent + (time.monotonic() - started) / 60.0
@@ -157,13 +158,14 @@ def train(model: nn.Module, config: LoopConfig, draw: Callable[[np.random.Genera
             ema.step(model.parameters())
             step += 1
             for name, number in numbers.items():
-                sums[name] = sums.get(name, 0.0) + number / config.log_every
+                sums[name] = sums.get(name, 0.0) + number
+            summed += 1
             if at_log:
-                means = {name: float(number) for name, number in sums.items()}
+                means = {name: float(number) / summed for name, number in sums.items()}
                 if accelerator.is_main_process:
                     _append(config.folder, {'step': step, 'minutes': round(minutes(), 2), **means})
                 accelerator.log({f'train/{name}': value for name, value in means.items()}, step)
-                sums = {}
+                sums, summed = {}, 0
             if at_validation and accelerator.is_main_process:
                 measure()
             if at_save:

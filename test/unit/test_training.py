@@ -146,6 +146,18 @@ def test_a_run_that_was_cut_ends_like_one_that_was_not(tmp_path, save_minutes: f
     torch.testing.assert_close(run(tmp_path / 'cut'), whole)
 
 
+def test_the_losses_told_are_means_of_what_was_trained_since_the_run_went_on(tmp_path) -> None:
+    class Ones(Summing):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+            return super().forward(x)[0] * 0.0 + 1.0, {'loss': 1.0}
+
+    model = Ones()
+    for steps in (34, 50):
+        train(model, LoopConfig(tmp_path, steps=steps, minutes=9e9, log_every=50),
+              lambda rng: (torch.ones(2, 4),), model.error, better='error')
+    assert logged_losses(tmp_path) == [1.0]
+
+
 def test_a_run_whose_time_is_over_before_its_first_validation_is_validated(tmp_path) -> None:
     """The weights that it leaves are those that were measured, whatever the last start did."""
     config = LoopConfig(tmp_path, steps=20, minutes=9e9, validate_every=100, save_minutes=0.0)
