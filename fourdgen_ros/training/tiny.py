@@ -38,7 +38,7 @@ from fourdgen_ros.training.dataset import (
     split,
     task_names,
 )
-from fourdgen_ros.training.loop import LoopConfig, train
+from fourdgen_ros.training.loop import LoopConfig, read_checkpoint, train
 from fourdgen_ros.training.losses import codec_loss, flow_weight, gripper_measures
 
 log = logging.getLogger(__name__)
@@ -186,13 +186,17 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
 
     Raises InputError when the data's rate is no multiple of the dynamics'.
     """
-    if config.minutes <= 0.0 and dynamics.measured and not (config.folder / 'last.pt').is_file():
+    last = config.folder / 'last.pt'
+    if config.minutes <= 0.0 and dynamics.measured and not last.is_file():
         return {}  # as `train` would, after minutes of encoding
     training, held = split(data)
     device = PartialState().device
     codec.eval().requires_grad_(False)
     codec.to(device, memory_format=torch.channels_last)
     dynamics.to(device, memory_format=torch.channels_last)
+    step = DynamicsStep(dynamics, compile_model=compile_model)
+    if last.is_file():  # with the scale of its latents: the data may have grown since
+        step.load_state_dict(read_checkpoint(last)['model'])
     episodes = encode_all(codec, data)
     frames = dynamics.config.frames
     stride = data.stride(dynamics.config.dt)
@@ -260,7 +264,6 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
                 'keyframe_mm': float(torch.cat(keyframe_mm).nanmedian()),
                 **{name: float(torch.cat(errors).mean()) for name, errors in by_task.items()}}
 
-    step = DynamicsStep(dynamics, compile_model=compile_model)
     return train(step, config, draw, validate, better='tcp_mean_mm', place=place)
 
 

@@ -369,6 +369,36 @@ def test_finished_dynamics_keep_the_scale_of_latents_that_they_learnt_with(folde
     torch.testing.assert_close(dynamics.latent_mean, before, rtol=0.0, atol=0.0)
 
 
+def test_dynamics_go_on_with_their_scale_of_latents_when_the_data_set_has_grown(
+        folder, tmp_path, monkeypatch) -> None:
+    """Targets in the scale of the grown set would be read in that of the check-point."""
+    scales = []
+    standardise = LatentDynamics.standardise
+
+    def watched(self, z):
+        scales.append(self.latent_mean.clone())
+        return standardise(self, z)
+
+    monkeypatch.setattr(LatentDynamics, 'standardise', watched)
+    grown, out = tmp_path / 'data', tmp_path / 'dynamics'
+    shutil.copytree(folder, grown)
+    torch.manual_seed(0)
+    codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
+
+    def trained(steps: int) -> LatentDynamics:
+        dynamics = LatentDynamics(height=32, width=48, latent_dim=16, frames=4,
+                                  trunk_widths=(16, 16, 32), dim=32, depth=2, heads=2)
+        tiny.train_dynamics(dynamics, codec, Demonstrations([grown], (TASK,)),
+                            short(out, steps), batch=2)
+        return dynamics
+
+    trained(2)
+    with np.load(grown / 'episode_000001.npz') as stored:
+        np.savez(grown / 'episode_000003.npz', **dict(stored) | {'rgb': 255 - stored['rgb']})
+    onward = trained(4)
+    assert len(scales) >= 2 and all(torch.equal(mean, onward.latent_mean) for mean in scales)
+
+
 def test_dynamics_without_minutes_are_left_as_they_are_and_nothing_is_encoded(folder, tmp_path,
                                                                               monkeypatch) -> None:
     codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
