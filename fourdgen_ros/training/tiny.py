@@ -51,7 +51,6 @@ LATENT_NOISE = 0.12
 START_NOISE = 0.02
 PURE_NOISE = 0.25  # share of the samples that start where sampling does
 CODEC_BATCH, DYNAMICS_BATCH = 24, 32  # samples of a step
-REACH = 16  # records between a frame and its frame 0 at most: as far as the dynamics look ahead
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -83,25 +82,26 @@ class CodecStep(nn.Module):
         return out.rgb, out.depth, out.gate, out.gripper, tcp, true
 
 
-def train_codec(codec: FrameCodec, data: Demonstrations, config: LoopConfig, *,
+def train_codec(codec: FrameCodec, data: Demonstrations, config: LoopConfig, *, reach: int,
                 batch: int = CODEC_BATCH, sensor_faults: bool = False,
                 compile_model: bool = False) -> dict[str, float]:
-    """Train the codec; returns its measures on validation episodes: those of `gripper_measures`,
-    `tcp_mm`, `tcp_deg` (but for half turns, see `nearest_turned`), `opening_mm` and `loss`. With
-    `sensor_faults` pictures have them in validation too."""
+    """Train the codec on frames at most `reach` records after their frame 0; returns its measures
+    on validation episodes: those of `gripper_measures`, `tcp_mm`, `tcp_deg` (but for half turns,
+    see `nearest_turned`), `opening_mm` and `loss`. With `sensor_faults` pictures have them in
+    validation too."""
     training, held = split(data)
     device = PartialState().device
     codec.to(device, memory_format=torch.channels_last)
 
     def draw(rng: np.random.Generator) -> tuple[CodecRecords]:
-        return (data.codec_records(rng, batch, training, REACH,
+        return (data.codec_records(rng, batch, training, reach,
                                    sensor_faults=sensor_faults).pinned(),)
 
     def place(records: CodecRecords) -> tuple[CodecBatch]:
         return (records.to(device).batch(),)
 
     rng = np.random.default_rng(config.seed + 1)
-    checks = [place(data.codec_records(rng, 32, episodes, REACH, sensor_faults=sensor_faults))[0]
+    checks = [place(data.codec_records(rng, 32, episodes, reach, sensor_faults=sensor_faults))[0]
               for episodes in held for _ in range(6)]
 
     def validate() -> dict[str, float]:
@@ -325,7 +325,8 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
                           depth=codec.config.depth)
     data.require_size(codec.config.height, codec.config.width)
     data.require_views(dynamics.config.max_views)
-    data.stride(dynamics.config.dt)  # of the second stage, which begins hours later
+    # of the second stage, which begins hours later: how far it looks ahead, in records
+    reach = dynamics.config.frames * data.stride(dynamics.config.dt)
     require_weights(out / 'codec', codec_minutes, '--codec-minutes',
                     given=init is not None or init_codec is not None)
     require_weights(out / 'dynamics', dynamics_minutes, '--dynamics-minutes',
@@ -341,7 +342,7 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
                           learning_rate=learning_rate)
 
     measures = {'codec': train_codec(
-        codec, data, stage('codec', codec_minutes),
+        codec, data, stage('codec', codec_minutes), reach=reach,
         batch=CODEC_BATCH if batch is None else batch, sensor_faults=sensor_faults,
         compile_model=compile_model)}
     bind(out / 'dynamics', codec)

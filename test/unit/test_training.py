@@ -83,7 +83,7 @@ def test_pictures_of_another_size_are_named(folder, tmp_path: Path) -> None:
 def test_both_stages_learn(folder, tmp_path) -> None:
     data = Demonstrations([folder], (TASK,))
     codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
-    measures = tiny.train_codec(codec, data, short(tmp_path / 'codec'), batch=8)
+    measures = tiny.train_codec(codec, data, short(tmp_path / 'codec'), reach=4, batch=8)
     losses = logged_losses(tmp_path / 'codec')
     assert list((tmp_path / 'codec' / 'tensorboard').glob('events.*'))
     assert losses[-1] < 0.6 * losses[0]
@@ -427,7 +427,8 @@ def test_the_codec_sees_faults_and_is_taught_the_truth(folder, tmp_path) -> None
     torch.testing.assert_close(corner, seen.frame0[:, :3, 0, 0])
     assert len(corner.unique(dim=0)) > 2
     codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
-    measures = tiny.train_codec(codec, data, short(tmp_path, 5), batch=2, sensor_faults=True)
+    measures = tiny.train_codec(codec, data, short(tmp_path, 5), reach=4, batch=2,
+                                sensor_faults=True)
     assert np.isfinite(measures['loss'])
 
 
@@ -454,9 +455,21 @@ def test_next_grips_are_where_the_gripper_closes_and_opens() -> None:
     opening = np.array([80, 80, 50, 50, 50, 80, 80, 50]) * 1e-3
     tcp = np.zeros((8, 1, 10), np.float32)
     tcp[:, 0, 0] = np.arange(8)
-    closes, opens = next_grips(tcp, opening)[:, 0, :, 0].T
+    closes, opens = next_grips(tcp, opening, 5.0)[:, 0, :, 0].T
     np.testing.assert_array_equal(closes, [1, 1, 6, 6, 6, 6, 6, np.nan])
     np.testing.assert_array_equal(opens, [4, 4, 4, 4, 4, np.nan, np.nan, np.nan])
+
+
+@pytest.mark.parametrize('rate', [5.0, 10.0, 30.0])
+def test_next_grips_do_not_depend_on_how_often_is_recorded(rate: float) -> None:
+    """The hand rests at 0.1, 0.2 and 0.3 m, where it closes, opens and closes at 0.2 m/s."""
+    times = np.arange(6 * rate + 1) / rate
+    opening = np.interp(times, [1.07, 1.22, 3.07, 3.22, 5.07, 5.22], [.08, .05, .05, .08, .08, .05])
+    tcp = np.zeros((len(times), 1, 10), np.float32)
+    tcp[:, 0, 0] = np.interp(times, [0, 0.6, 1.6, 2.6, 3.6, 4.6], [0, .1, .1, .2, .2, .3])
+    closes, opens = next_grips(tcp, opening, rate)[:, 0, :, 0].T
+    assert set(closes[~np.isnan(closes)]) == {np.float32(0.1), np.float32(0.3)}
+    assert set(opens[~np.isnan(opens)]) == {np.float32(0.2)}
 
 
 def test_dynamics_of_another_codec_are_not_carried_on(folder, tmp_path) -> None:
