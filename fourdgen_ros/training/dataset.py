@@ -8,8 +8,10 @@ travel to the device as the integers they were recorded in; floats are made ther
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
+import resource
 import struct
 import zipfile
 from collections.abc import Callable, Sequence
@@ -180,6 +182,7 @@ class Demonstrations:
                                  got=meta['task'])
             task, begin = tasks.index(meta['task']), len(self.episodes)
             rate = float(meta['rate_hz'])
+            _allow_files(len(files))
             # not in threads: numpy reads headers with `ast`, which is not safe there in Python 3.11
             self.episodes += [_load(file, task, depth, rate) for file in files]
             self.sets.append(range(begin, len(self.episodes)))
@@ -425,10 +428,40 @@ def _load(file: Path, task: int, depth: bool, rate: float) -> Episode:
             rgb=z['rgb'], depth=z['depth'] if depth else plane, gripper=z['gripper'],
             K=z['K'].copy(), task=task, tcp=tcp, keyframes=next_grips(tcp, z['opening'], rate),
             camera=_nine(se3.inverse(cameras[0]) @ cameras).astype(np.float32), number=number)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f'episode {file}', expected='the arrays of a demonstration',
-                         got=f'{type(error).__name__}: {error}',
-                         hint='Delete the file and collect it again.') from error
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise _damaged(file, error) from error
+
+
+def _unreadable(file: Path, error: OSError) -> InputError:
+    if error.errno in (None, errno.EINVAL):  # zipfile's, of an archive that is cut off
+        return _damaged(file, error)
+    if error.errno == errno.EMFILE:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return InputError(f'episode {file}', got=str(error),
+                          expected=f'at most {limit} open files, the limit of this process',
+                          hint='Every episode stays open. Raise the limit with ulimit -n (beyond '
+                               'ulimit -Hn as root), or give fewer --episodes.')
+    return InputError(f'episode {file}', expected='a file that the system lets be mapped',
+                      got=str(error), hint='The episode itself may be sound: see to what the '
+                                           'system says, and give the same command again.')
+
+
+def _damaged(file: Path, error: Exception) -> InputError:
+    return InputError(f'episode {file}', expected='the arrays of a demonstration',
+                      got=f'{type(error).__name__}: {error}',
+                      hint='Delete the file and collect it again.')
+
+
+def _allow_files(count: int) -> None:
+    """Let this process open so many files more, as far as the system allows it: a mapped one stays
+    open, and the usual limit is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        more = soft + count
+        resource.setrlimit(resource.RLIMIT_NOFILE, (
+            more if hard == resource.RLIM_INFINITY else min(more, hard), hard))
 
 
 def _mapped(file: Path) -> dict[str, NDArray]:

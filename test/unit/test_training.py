@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import resource
 import shutil
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +21,7 @@ from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError, TrainingError
 from fourdgen_ros.generator.codec import PLANE, DecodedFrame, FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics
-from fourdgen_ros.training import tiny
+from fourdgen_ros.training import dataset, tiny
 from fourdgen_ros.training.binding import bind, bind_config
 from fourdgen_ros.training.dataset import Demonstrations, next_grips, split, task_names
 from fourdgen_ros.training.loop import LoopConfig, read_checkpoint, train
@@ -277,6 +281,48 @@ def test_episodes_are_read_where_they_are(folder, tmp_path) -> None:
     shutil.copy(folder / 'meta.json', tmp_path)
     with pytest.raises(InputError, match=r'episode_000000.npz; .*is compressed'):
         Demonstrations([tmp_path], (TASK,))
+
+
+@pytest.fixture
+def many(folder, tmp_path) -> Path:
+    """80 episodes."""
+    shutil.copy(folder / 'meta.json', tmp_path)
+    for number in range(80):
+        (tmp_path / f'episode_{number:06d}.npz').hardlink_to(folder / 'episode_000001.npz')
+    return tmp_path
+
+
+@pytest.fixture
+def few_files() -> Iterator[int]:
+    """The limit of this process, which leaves it 8 files to open."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = len(os.listdir('/proc/self/fd')) + 8
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+    yield limit
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_more_episodes_are_mapped_than_files_may_be_open_at_first(many, few_files) -> None:
+    assert len(Demonstrations([many], (TASK,)).episodes) == 80
+
+
+def test_a_limit_of_open_files_is_named_and_no_sound_episode_blamed(many, few_files,
+                                                                    monkeypatch) -> None:
+    monkeypatch.setattr(dataset, '_allow_files', lambda count: None)
+    with pytest.raises(InputError, match=rf'at most {few_files} .*; got .*ulimit -n') as error:
+        Demonstrations([many], (TASK,))
+    assert 'Delete' not in str(error.value)
+
+
+@pytest.mark.parametrize('number', [errno.EACCES, errno.ENOMEM, errno.EIO])
+def test_what_the_system_refuses_is_no_damage(folder, monkeypatch, number: int) -> None:
+    def refuse(file: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(dataset, '_mapped', refuse)
+    with pytest.raises(InputError, match=os.strerror(number)) as error:
+        Demonstrations([folder], (TASK,))
+    assert 'Delete' not in str(error.value) and error.value.hint
 
 
 def test_depth_beyond_the_range_of_int16_survives(folder, tmp_path) -> None:
