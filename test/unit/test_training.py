@@ -16,11 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError, TrainingError
 from fourdgen_ros.generator.codec import PLANE, DecodedFrame, FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics
+from fourdgen_ros.generator.tiny import TinyGenerator
 from fourdgen_ros.training import dataset, tiny
 from fourdgen_ros.training.binding import bind, bind_config
 from fourdgen_ros.training.dataset import Demonstrations, next_grips, split, task_names
@@ -455,6 +457,37 @@ def test_dynamics_without_minutes_are_left_as_they_are_and_nothing_is_encoded(fo
     monkeypatch.setattr(tiny, 'encode_all', None)
     config = replace(short(tmp_path), minutes=0.0)
     assert tiny.train_dynamics(dynamics, codec, Demonstrations([folder], (TASK,)), config) == {}
+
+
+def test_a_codec_that_was_trained_on_makes_no_preset_with_dynamics_of_before(
+        folder, tmp_path, monkeypatch, caplog) -> None:
+    """Their latents mean something else; a second command trains the dynamics on it."""
+    codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
+    dynamics = LatentDynamics(height=32, width=48, latent_dim=16, frames=4, tasks=(TASK,),
+                              trunk_widths=(16, 16, 32), dim=32, depth=2, heads=2)
+    with torch.no_grad():
+        dynamics.latent_mean += 0.1
+    init, out = tmp_path / 'init', tmp_path / 'out'
+    TinyGenerator(codec, dynamics, FlowMatchEulerDiscreteScheduler()).save_pretrained(init)
+    monkeypatch.setattr(tiny, 'LoopConfig', lambda folder, steps, minutes, **options: LoopConfig(
+        folder, steps=1, minutes=9e9 * minutes, **options))
+
+    def trained(dynamics_minutes: float) -> dict[str, dict[str, float]]:
+        return tiny.train_preset([folder], out, codec_minutes=1.0, init=init, batch=2,
+                                 learning_rate=1e-4, dynamics_minutes=dynamics_minutes)
+
+    measures = trained(0.0)
+    assert measures['codec'] and not measures['dynamics']
+    assert (out / 'codec' / 'best.pt').is_file() and not (out / 'preset').exists()
+    assert 'no preset' in caplog.text and '--dynamics-minutes' in caplog.text
+    shutil.copytree(init, out / 'preset')
+    with pytest.raises(InputError, match='preset; expected none .*Move it'):
+        trained(0.0)
+    shutil.rmtree(out / 'preset')
+    shutil.rmtree(out / 'dynamics')  # as some do
+    assert trained(1.0)['dynamics']
+    TinyGenerator.from_pretrained(out / 'preset')
+    trained(0.0)  # changes nothing: the dynamics are those of this codec
 
 
 def test_the_codec_sees_faults_and_is_taught_the_truth(folder, tmp_path) -> None:
