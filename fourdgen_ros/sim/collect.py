@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.sim.cameras import FIXED, checked_set
-from fourdgen_ros.sim.cell import Cell
+from fourdgen_ros.sim.cell import Appearance, Cell
 from fourdgen_ros.sim.expert import Expert
 from fourdgen_ros.sim.ik import IkSolver
 from fourdgen_ros.sim.scene import MAX_OPENING
@@ -116,9 +116,8 @@ def _start_mid_task(cell: Cell, expert: Expert, rng: np.random.Generator) -> Non
     cell.step(0.2)
 
 
-def demonstrate(cell: Cell, expert: Expert, seed: int, perturb: bool) -> NDArray | None:
-    """One episode as what the cell looked like at each record, (T, n), see `Cell.appearance`; None
-    when the expert failed.
+def demonstrate(cell: Cell, expert: Expert, seed: int, perturb: bool) -> list[Appearance] | None:
+    """One episode as what the cell looked like at each record; None when the expert failed.
 
     With `perturb`, 60 % of the episodes start away from home or in the middle of the task, and the
     expert is disturbed on the way in most. Depends on `seed` only.
@@ -135,7 +134,8 @@ def demonstrate(cell: Cell, expert: Expert, seed: int, perturb: bool) -> NDArray
     return finish(cell, expert, Disturber(rng) if perturb and rng.uniform() < 0.7 else None)
 
 
-def finish(cell: Cell, expert: Expert, disturber: Disturber | None = None) -> NDArray | None:
+def finish(cell: Cell, expert: Expert,
+           disturber: Disturber | None = None) -> list[Appearance] | None:
     """The rest of the task as `demonstrate` returns it: the expert follows its plan from the state
     that the cell is in, disturbed or not, until the task is done."""
     start, records, done = cell.time, [], None
@@ -150,15 +150,15 @@ def finish(cell: Cell, expert: Expert, disturber: Disturber | None = None) -> ND
             disturber.drive(cell, expert)
         if done is None and expert.resting and cell.success():
             done = cell.time
-    return np.stack(records) if cell.success() else None
+    return records if cell.success() else None
 
 
-def draw(cell: Cell, appearances: NDArray, seed: int) -> dict[str, NDArray]:
+def draw(cell: Cell, appearances: Sequence[Appearance], seed: int) -> dict[str, NDArray]:
     """The arrays of the dataset of what `demonstrate` returned, seen by the cameras of `cell`; the
-    cell is left at the last record, at rest."""
+    cell is left at the last record, at rest. Raises InputError for those of another task."""
     frames = []
-    for values in appearances:
-        cell.set_appearance(values, seed)
+    for appearance in appearances:
+        cell.set_appearance(appearance, seed)
         frames.append(_frame(cell))
     episode = {key: np.stack([f[key] for f in frames]) for key in frames[0]}
     episode['times'] -= episode['times'][0]
