@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +17,9 @@ import pytest
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.camera import pointmap, project
-from fourdgen_ros.core.errors import FourdgenError, InputError
+from fourdgen_ros.core.errors import ExecutionError, FourdgenError, InputError
 from fourdgen_ros.sim.cell import Appearance, Cell, CellState
-from fourdgen_ros.sim.collect import collect, episode_path
+from fourdgen_ros.sim.collect import Progress, collect, episode_path
 from fourdgen_ros.sim.expert import Expert
 from fourdgen_ros.sim.oracle import OracleGenerator
 
@@ -146,6 +149,18 @@ def test_collect_writes_whole_episodes_and_goes_on_where_it_stopped(tmp_path) ->
         'meta.json', 'episode_100000.npz', 'episode_100001.npz'}
     with pytest.raises(FourdgenError, match='another folder'):
         collect(TASK, 2, 100000, tmp_path, perturb=False)
+
+
+def test_a_worker_that_is_killed_ends_a_collection_and_what_is_finished_stays(tmp_path) -> None:
+    def kill(now: Progress) -> None:
+        for child in multiprocessing.active_children():
+            os.kill(child.pid, signal.SIGKILL)
+
+    with pytest.raises(ExecutionError, match='a worker process; .*it died'):
+        collect(TASK, 20, 100000, tmp_path, workers=1, progress=kill)
+    stored, = tmp_path.glob('episode_*.npz')
+    with np.load(stored) as episode:
+        assert bool(episode['success'])
 
 
 def test_motions_are_drawn_elsewhere_as_they_are_collected_here(tmp_path) -> None:
