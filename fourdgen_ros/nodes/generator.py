@@ -136,7 +136,7 @@ class GeneratorNode(ManagedNode):
             if not response.success:
                 raise ExecutionError('cell/get_state failed', got=response.message,
                                      hint='The oracle needs the simulated cell: see its log.')
-            return CellState.from_array(response.state)
+            return CellState.from_array(response.state, response.task)
 
         return OracleGenerator(state, height=ORACLE_SIZE[0], width=ORACLE_SIZE[1])
 

@@ -48,28 +48,39 @@ _ZOOM = 3
 class CellState:
     """Everything that determines how the cell goes on and looks: MuJoCo's integration state (time,
     positions, velocities, controls, poses of fixtures), the opening asked of the gripper in m, the
-    seed and the set of cameras (see cameras.py)."""
+    seed, the task and the set of cameras (see cameras.py)."""
 
     physics: Array
     gripper_target: float
     seed: int
+    task: str
     camera_set: str = FIXED
 
     def to_array(self) -> Array:
-        """(n,) float64: seed, gripper target, index of the set of cameras, physics."""
+        """(n,) float64: seed, gripper target, index of the set of cameras, physics; all but the
+        task."""
         first = [float(self.seed), self.gripper_target, float(CAMERA_SETS.index(self.camera_set))]
         return np.concatenate([first, self.physics])
 
     @staticmethod
-    def from_array(values: NDArray) -> CellState:
-        """Inverse of `to_array`. Raises InputError when it is no such array."""
+    def from_array(values: NDArray, task: str) -> CellState:
+        """Inverse of `to_array`, for a cell of `task`. Raises InputError when it is none."""
         array = np.asarray(values, np.float64)
         if (array.ndim != 1 or len(array) < 4 or not np.isfinite(array).all()
                 or array[2] not in range(len(CAMERA_SETS))):
             raise InputError('state of the cell', expected='seed, gripper target, camera set and '
                              'physics, all finite', got=f'shape {array.shape}')
-        return CellState(array[3:].copy(), float(array[1]), int(array[0]),
+        return CellState(array[3:].copy(), float(array[1]), int(array[0]), task,
                          CAMERA_SETS[int(array[2])])
+
+
+@dataclass(frozen=True, eq=False)
+class Appearance:
+    """What pictures of a cell of `task` depend on beside the cameras: of MuJoCo's state time,
+    positions and poses of fixtures, (n,)."""
+
+    task: str
+    values: Array
 
 
 class Cell:
@@ -283,41 +294,45 @@ class Cell:
         with self._lock:
             physics = np.empty(mujoco.mj_stateSize(self._model, _STATE))
             mujoco.mj_getState(self._model, self._data, physics, _STATE)
-            return CellState(physics, self._gripper_target, self.seed, self.camera_set)
+            return CellState(physics, self._gripper_target, self.seed, self.task,
+                             self.camera_set)
 
     def set_state(self, state: CellState) -> None:
         """Go on from a snapshot, and see as the cell did. Raises InputError when it is of another
         scene."""
-        size = mujoco.mj_stateSize(self._model, _STATE)
-        if state.physics.shape != (size,):
-            raise InputError('state of the cell', expected=f'{size} numbers for task {self.task}',
-                             got=str(state.physics.shape),
-                             hint='Take the state from a cell of the same task.')
+        self._require_own('state of the cell', state.task, state.physics, _STATE)
         with self._lock:
             mujoco.mj_setState(self._model, self._data, state.physics, _STATE)
             self._gripper_target = state.gripper_target
             self._aim(state.seed, state.camera_set)
             mujoco.mj_forward(self._model, self._data)
 
-    def appearance(self) -> Array:
-        """What pictures depend on beside the cameras, (n,): time, positions, poses of fixtures."""
+    def appearance(self) -> Appearance:
+        """What the cell looks like now; `set_appearance` of any cell of the same task takes it."""
         with self._lock:
             values = np.empty(mujoco.mj_stateSize(self._model, _APPEARANCE))
             mujoco.mj_getState(self._model, self._data, values, _APPEARANCE)
-            return values
+            return Appearance(self.task, values)
 
-    def set_appearance(self, values: Array, seed: int) -> None:
+    def set_appearance(self, appearance: Appearance, seed: int) -> None:
         """Look as a cell of the same task and `seed` did, from the cameras that this one's set has
         for the seed. Not to go on from: velocities are not part of it. Raises InputError when it is
         of another scene."""
-        size = mujoco.mj_stateSize(self._model, _APPEARANCE)
-        if values.shape != (size,):
-            raise InputError('appearance of the cell', expected=f'{size} numbers for {self.task}',
-                             got=str(values.shape), hint='It is of another task: name that one.')
+        self._require_own('appearance of the cell', appearance.task, appearance.values, _APPEARANCE)
+        values = appearance.values.astype(np.float64)
         with self._lock:
-            mujoco.mj_setState(self._model, self._data, values.astype(np.float64), _APPEARANCE)
+            mujoco.mj_setState(self._model, self._data, values, _APPEARANCE)
             self._aim(seed, self.camera_set)
             mujoco.mj_forward(self._model, self._data)
+
+    def _require_own(self, what: str, task: str, values: Array, parts: int) -> None:
+        """Raise InputError unless `values` hold these parts of MuJoCo's state of this scene. Scenes
+        of other tasks may have as many."""
+        size = mujoco.mj_stateSize(self._model, parts)
+        if task != self.task or values.shape != (size,):
+            raise InputError(what, expected=f'{size} numbers of task {self.task}',
+                             got=f'{values.shape} of {task}',
+                             hint='Take it from a cell of the same task.')
 
     def _aim(self, seed: int, camera_set: str) -> None:
         """Place the cameras; pictures show it from the next forward pass on."""

@@ -10,9 +10,8 @@ joints (T, 7) rad; K (V, 3, 3); T_base_camera (V, 4, 4); times (T,) s; seed; suc
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -22,8 +21,9 @@ from numpy.typing import NDArray
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.pool import process_results
 from fourdgen_ros.sim.cameras import FIXED, checked_set
-from fourdgen_ros.sim.cell import Cell
+from fourdgen_ros.sim.cell import Appearance, Cell
 from fourdgen_ros.sim.expert import Expert
 from fourdgen_ros.sim.ik import IkSolver
 from fourdgen_ros.sim.scene import MAX_OPENING
@@ -116,9 +116,8 @@ def _start_mid_task(cell: Cell, expert: Expert, rng: np.random.Generator) -> Non
     cell.step(0.2)
 
 
-def demonstrate(cell: Cell, expert: Expert, seed: int, perturb: bool) -> NDArray | None:
-    """One episode as what the cell looked like at each record, (T, n), see `Cell.appearance`; None
-    when the expert failed.
+def demonstrate(cell: Cell, expert: Expert, seed: int, perturb: bool) -> list[Appearance] | None:
+    """One episode as what the cell looked like at each record; None when the expert failed.
 
     With `perturb`, 60 % of the episodes start away from home or in the middle of the task, and the
     expert is disturbed on the way in most. Depends on `seed` only.
@@ -135,7 +134,8 @@ def demonstrate(cell: Cell, expert: Expert, seed: int, perturb: bool) -> NDArray
     return finish(cell, expert, Disturber(rng) if perturb and rng.uniform() < 0.7 else None)
 
 
-def finish(cell: Cell, expert: Expert, disturber: Disturber | None = None) -> NDArray | None:
+def finish(cell: Cell, expert: Expert,
+           disturber: Disturber | None = None) -> list[Appearance] | None:
     """The rest of the task as `demonstrate` returns it: the expert follows its plan from the state
     that the cell is in, disturbed or not, until the task is done."""
     start, records, done = cell.time, [], None
@@ -150,15 +150,15 @@ def finish(cell: Cell, expert: Expert, disturber: Disturber | None = None) -> ND
             disturber.drive(cell, expert)
         if done is None and expert.resting and cell.success():
             done = cell.time
-    return np.stack(records) if cell.success() else None
+    return records if cell.success() else None
 
 
-def draw(cell: Cell, appearances: NDArray, seed: int) -> dict[str, NDArray]:
+def draw(cell: Cell, appearances: Sequence[Appearance], seed: int) -> dict[str, NDArray]:
     """The arrays of the dataset of what `demonstrate` returned, seen by the cameras of `cell`; the
-    cell is left at the last record, at rest."""
+    cell is left at the last record, at rest. Raises InputError for those of another task."""
     frames = []
-    for values in appearances:
-        cell.set_appearance(values, seed)
+    for appearance in appearances:
+        cell.set_appearance(appearance, seed)
         frames.append(_frame(cell))
     episode = {key: np.stack([f[key] for f in frames]) for key in frames[0]}
     episode['times'] -= episode['times'][0]
@@ -211,35 +211,19 @@ def _write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     os.replace(part, path)
 
 
-class _Worker:
-    """One process's cell, made once."""
+def _recorder(task: str, camera_set: str, out: Path, perturb: bool) -> Callable[[int], bool]:
+    """What stores the episode of a seed in folder `out` and tells whether the expert succeeded."""
+    cell = Cell(task, camera_set=camera_set)
+    expert = Expert(cell)
 
-    cell: Cell
-    expert: Expert
+    def record_one(seed: int) -> bool:
+        episode = record(cell, expert, seed, perturb)
+        if episode is None:
+            return False
+        store(out, seed, episode)
+        return True
 
-
-def _start_worker(task: str, camera_set: str) -> None:
-    _Worker.cell = Cell(task, camera_set=camera_set)
-    _Worker.expert = Expert(_Worker.cell)
-
-
-def _collect_one(job: tuple[str, int, bool]) -> bool:
-    out, seed, perturb = job
-    episode = record(_Worker.cell, _Worker.expert, seed, perturb)
-    if episode is None:
-        return False
-    store(Path(out), seed, episode)
-    return True
-
-
-def _results(task: str, camera_set: str, jobs: list[tuple[str, int, bool]],
-             workers: int) -> Iterator[bool]:
-    for name in _THREADS:  # one thread per worker: idle ones of BLAS spin
-        os.environ.setdefault(name, '1')
-    # spawn: OpenGL contexts and threads do not survive a fork
-    context = multiprocessing.get_context('spawn')
-    with context.Pool(workers, _start_worker, (task, camera_set)) as pool:
-        yield from pool.imap_unordered(_collect_one, jobs)
+    return record_one
 
 
 def collect(task: str, episodes: int, first_seed: int, out: Path | str, workers: int = 1,
@@ -249,17 +233,20 @@ def collect(task: str, episodes: int, first_seed: int, out: Path | str, workers:
 
     Stored episodes are kept, so that an interrupted collection goes on. Seeds on which the expert
     fails leave no file. Returns the final progress, stored episodes included. Raises InputError for
-    an unknown task or set of cameras, and for a folder that holds other demonstrations.
+    an unknown task or set of cameras, and for a folder that holds other demonstrations;
+    ExecutionError when a worker process dies.
     """
     checked_set(camera_set)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     seeds = range(first_seed, first_seed + episodes)
-    jobs = [(str(out), s, perturb) for s in seeds if not episode_path(out, s).exists()]
+    missing = [seed for seed in seeds if not episode_path(out, seed).exists()]
     write_meta(out, task, perturb, camera_set)
-    now = Progress(episodes - len(jobs), episodes, episodes - len(jobs))
-    if jobs:
-        for ok in _results(task, camera_set, jobs, workers):
+    now = Progress(episodes - len(missing), episodes, episodes - len(missing))
+    if missing:
+        for name in _THREADS:  # one thread per worker: idle ones of BLAS spin
+            os.environ.setdefault(name, '1')
+        for ok in process_results(_recorder, (task, camera_set, out, perturb), missing, workers):
             now = Progress(now.finished + 1, episodes, now.succeeded + int(ok))
             if progress is not None:
                 progress(now)

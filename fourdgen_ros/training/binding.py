@@ -26,13 +26,15 @@ _DATA = {'--data', '--episodes'}
 def bind(folder: Path, codec: nn.Module) -> None:
     """Tie the check-points in `folder` to the codec whose latents they know.
 
-    Raises InputError when they were trained on another one.
+    Raises InputError when they were trained on another one. While there are none yet, it may be
+    another one than at the last start.
     """
     digest = hashlib.sha256()
     for tensor in codec.state_dict().values():
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     mark, name = folder / 'codec.sha256', digest.hexdigest()
-    if mark.is_file() and mark.read_text() != name:
+    trained = mark.is_file() and (folder / 'last.pt').is_file()
+    if trained and mark.read_text() != name:
         raise InputError(f'check-points in {folder}', expected='a model of the present codec',
                          got='a model of another one, whose latents mean something else',
                          hint='The codec was trained further: remove that folder and start again.')

@@ -8,8 +8,10 @@ travel to the device as the integers they were recorded in; floats are made ther
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
+import resource
 import struct
 import zipfile
 from collections.abc import Callable, Sequence
@@ -32,7 +34,7 @@ from fourdgen_ros.generator.layers import frame_tensor
 FORMAT = 'fourdgen-episodes-1'
 DEPTH_UNIT = 1e-4  # m, of this format
 HELD_OUT = 10  # one episode of so many validates
-_GRIP_STEP = 0.008  # m between two records when the gripper is on its way
+_GRIP_STEP, _GRIP_TIME = 0.008, 0.2  # m in so many s when the gripper is on its way
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,10 +181,12 @@ class Demonstrations:
                 raise InputError(f'data set {folder}', expected=f'a task of {tasks}',
                                  got=meta['task'])
             task, begin = tasks.index(meta['task']), len(self.episodes)
+            rate = float(meta['rate_hz'])
+            _allow_files(len(files))
             # not in threads: numpy reads headers with `ast`, which is not safe there in Python 3.11
-            self.episodes += [_load(file, task, depth) for file in files]
+            self.episodes += [_load(file, task, depth, rate) for file in files]
             self.sets.append(range(begin, len(self.episodes)))
-            rates[str(folder)] = float(meta['rate_hz'])
+            rates[str(folder)] = rate
         if len(set(rates.values())) != 1:
             raise InputError('data sets', expected='at least one, all of one rate',
                              got=f'{rates} Hz', hint='Collect them with one version.')
@@ -361,15 +365,17 @@ def tcp_vectors(T_base_camera: NDArray[np.float64], tcp: NDArray[np.float64],
     return np.concatenate([_nine(poses), width], axis=-1).astype(np.float32)
 
 
-def next_grips(tcp: NDArray[np.float32], opening: NDArray[np.float64]) -> NDArray[np.float32]:
+def next_grips(tcp: NDArray[np.float32], opening: NDArray[np.float64],
+               rate: float) -> NDArray[np.float32]:
     """Where the TCP is when the gripper next closes and next opens, (T, V, 2, 3) m in the views'
     optical frames; NaN when it does not any more.
 
     These are the places that a task is about, and any demonstration tells them: keyframes at
     changes of the gripper, James and Davison 2022. From `tcp_vectors` (T, V, 10) and the opening
-    (T,) in m.
+    (T,) in m, recorded at `rate` Hz.
     """
-    change = np.append(np.diff(opening), 0.0)
+    ahead = max(1, round(_GRIP_TIME * rate))
+    change = opening[np.minimum(np.arange(len(opening)) + ahead, len(opening) - 1)] - opening
     places = np.full((*tcp.shape[:2], 2, 3), np.nan, np.float32)
     for kind, moves in enumerate((change < -_GRIP_STEP, change > _GRIP_STEP)):
         starts = np.flatnonzero(moves & ~np.append(False, moves[:-1]))
@@ -411,7 +417,7 @@ def task_names(folders: Sequence[Path]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(read_meta(folder)['task'] for folder in folders))
 
 
-def _load(file: Path, task: int, depth: bool) -> Episode:
+def _load(file: Path, task: int, depth: bool, rate: float) -> Episode:
     try:
         number = int(file.stem.removeprefix('episode_'))
         z = _mapped(file)
@@ -420,12 +426,42 @@ def _load(file: Path, task: int, depth: bool) -> Episode:
         plane = np.broadcast_to(np.uint16(round(PLANE / DEPTH_UNIT)), z['gripper'].shape)
         return Episode(
             rgb=z['rgb'], depth=z['depth'] if depth else plane, gripper=z['gripper'],
-            K=z['K'].copy(), task=task, tcp=tcp, keyframes=next_grips(tcp, z['opening']),
+            K=z['K'].copy(), task=task, tcp=tcp, keyframes=next_grips(tcp, z['opening'], rate),
             camera=_nine(se3.inverse(cameras[0]) @ cameras).astype(np.float32), number=number)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f'episode {file}', expected='the arrays of a demonstration',
-                         got=f'{type(error).__name__}: {error}',
-                         hint='Delete the file and collect it again.') from error
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise _damaged(file, error) from error
+
+
+def _unreadable(file: Path, error: OSError) -> InputError:
+    if error.errno in (None, errno.EINVAL):  # zipfile's, of an archive that is cut off
+        return _damaged(file, error)
+    if error.errno == errno.EMFILE:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return InputError(f'episode {file}', got=str(error),
+                          expected=f'at most {limit} open files, the limit of this process',
+                          hint='Every episode stays open. Raise the limit with ulimit -n (beyond '
+                               'ulimit -Hn as root), or give fewer --episodes.')
+    return InputError(f'episode {file}', expected='a file that the system lets be mapped',
+                      got=str(error), hint='The episode itself may be sound: see to what the '
+                                           'system says, and give the same command again.')
+
+
+def _damaged(file: Path, error: Exception) -> InputError:
+    return InputError(f'episode {file}', expected='the arrays of a demonstration',
+                      got=f'{type(error).__name__}: {error}',
+                      hint='Delete the file and collect it again.')
+
+
+def _allow_files(count: int) -> None:
+    """Let this process open so many files more, as far as the system allows it: a mapped one stays
+    open, and the usual limit is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        more = soft + count
+        resource.setrlimit(resource.RLIMIT_NOFILE, (
+            more if hard == resource.RLIM_INFINITY else min(more, hard), hard))
 
 
 def _mapped(file: Path) -> dict[str, NDArray]:

@@ -31,7 +31,8 @@ class LoopConfig:
 
     `minutes` counts in all, check-points included, over however many starts. The loop ends at
     `steps` or `minutes`, whichever comes first; the learning rate falls with the share done of the
-    one that is nearer to its end.
+    one that is nearer to its end. A check-point is written at every validation and whenever
+    `save_minutes` have gone by since the last one: a run that is killed loses no more.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class LoopConfig:
     seed: int = 0
     validate_every: int = 500
     log_every: int = 50
+    save_minutes: float = 2.0
 
 
 def train(model: nn.Module, config: LoopConfig, draw: Callable[[np.random.Generator], tuple],
@@ -54,8 +56,9 @@ def train(model: nn.Module, config: LoopConfig, draw: Callable[[np.random.Genera
     a step ahead, and uses no random numbers but those of `rng`; `place` brings what it returned to
     the device and has torch's, which follow from the step. `validate()` measures the model with its
     EMA weights; the weights with the smallest `better` end up in the model and in `folder/best.pt`.
-    A run that was killed goes on from `folder/last.pt`. With no steps or minutes to do, a model
-    that was never trained here stays as it is, and nothing is returned. Raises TrainingError when
+    A run that was killed goes on from `folder/last.pt`; one that has had its steps or minutes is
+    only validated if it never was. With none to do, a model that was never trained here stays as it
+    is, and nothing is returned. Raises TrainingError when
     the loss is not finite or the disk is full. Curves: `log.jsonl`, and TensorBoard's in
     `folder`/tensorboard.
 
@@ -83,8 +86,9 @@ def train(model: nn.Module, config: LoopConfig, draw: Callable[[np.random.Genera
     prepared, optimizer = accelerator.prepare(model, optimizer)
     ema.to(accelerator.device)
     model.train()
-    started = time.monotonic()
+    started = saved = time.monotonic()
     sums: dict[str, float | torch.Tensor] = {}
+    summed = 0  # batches; fewer than `log_every` after a start in between
 
     def minutes() -> float:
         return spent + (time.monotonic() - started) / 60.0
@@ -96,7 +100,35 @@ def train(model: nn.Module, config: LoopConfig, draw: Callable[[np.random.Genera
             return share  # a look at the device would wait for it
         return float(broadcast(torch.tensor([share]).to(accelerator.device)))
 
+    def measure() -> None:
+        """Validate the EMA weights, and keep them when they are the best so far."""
+        nonlocal best
+        ema.store(model.parameters())
+        ema.copy_to(model.parameters())
+        model.eval()
+        with torch.no_grad(), accelerator.autocast():
+            measures = validate()
+        model.train()
+        if not best or math.isnan(best[better]) or measures[better] < best[better]:
+            best = {**measures, 'step': step}
+            _save({'model': model.state_dict(), 'measures': best}, best_file)
+        ema.restore(model.parameters())
+        _append(config.folder, {'step': step, 'minutes': round(minutes(), 2),
+                                'validation': measures})
+        accelerator.log({f'validation/{k}': value for k, value in measures.items()}, step)
+
+    def save() -> None:
+        """Write what the run goes on from."""
+        nonlocal saved
+        _save({'model': model.state_dict(), 'optimizer': optimizer.state_dict(),
+               'ema': ema.state_dict(), 'step': step, 'minutes': minutes(), 'best': best}, last)
+        saved = time.monotonic()
+
     share = done(step)
+    if share >= 1.0 and step and not best and accelerator.is_main_process:
+        measure()  # it was killed after its last step
+        save()
+    accelerator.wait_for_everyone()
     with _Ahead(draw, config.seed, accelerator.process_index) as drawn:
         while share < 1.0:
             batch = drawn.batch(step)
@@ -110,8 +142,10 @@ def train(model: nn.Module, config: LoopConfig, draw: Callable[[np.random.Genera
             share = done(step + 1)
             at_log = (step + 1) % config.log_every == 0
             at_validation = (step + 1) % config.validate_every == 0 or share >= 1.0
+            at_save = accelerator.is_main_process and (
+                at_validation or time.monotonic() - saved >= 60.0 * config.save_minutes)
             # a look at the loss waits for the GPU
-            look = at_log or at_validation or accelerator.device.type == 'cpu'
+            look = at_log or at_validation or at_save or accelerator.device.type == 'cpu'
             if look and not torch.isfinite(value):
                 raise TrainingError(f'the loss at step {step}', expected='a finite number',
                                     got=str(value.item()),
@@ -124,33 +158,20 @@ def train(model: nn.Module, config: LoopConfig, draw: Callable[[np.random.Genera
             ema.step(model.parameters())
             step += 1
             for name, number in numbers.items():
-                sums[name] = sums.get(name, 0.0) + number / config.log_every
+                sums[name] = sums.get(name, 0.0) + number
+            summed += 1
             if at_log:
-                means = {name: float(number) for name, number in sums.items()}
+                means = {name: float(number) / summed for name, number in sums.items()}
                 if accelerator.is_main_process:
                     _append(config.folder, {'step': step, 'minutes': round(minutes(), 2), **means})
                 accelerator.log({f'train/{name}': value for name, value in means.items()}, step)
-                sums = {}
-            if not at_validation:
-                continue
-            if accelerator.is_main_process:
-                ema.store(model.parameters())
-                ema.copy_to(model.parameters())
-                model.eval()
-                with torch.no_grad(), accelerator.autocast():
-                    measures = validate()
-                model.train()
-                if not best or math.isnan(best[better]) or measures[better] < best[better]:
-                    best = {**measures, 'step': step}
-                    _save({'model': model.state_dict(), 'measures': best}, best_file)
-                ema.restore(model.parameters())
-                _append(config.folder, {'step': step, 'minutes': round(minutes(), 2),
-                                        'validation': measures})
-                accelerator.log({f'validation/{k}': value for k, value in measures.items()}, step)
-                _save({'model': model.state_dict(), 'optimizer': optimizer.state_dict(),
-                       'ema': ema.state_dict(), 'step': step, 'minutes': minutes(), 'best': best},
-                      last)
-            accelerator.wait_for_everyone()
+                sums, summed = {}, 0
+            if at_validation and accelerator.is_main_process:
+                measure()
+            if at_save:
+                save()
+            if at_validation:
+                accelerator.wait_for_everyone()
     accelerator.end_training()
     if best_file.is_file():
         state = read_checkpoint(best_file)

@@ -293,8 +293,9 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, svd: str | None = N
         bind_start(out / name, first, minutes)
 
     def stage(name: str, minutes: float, rate: float) -> LoopConfig:
+        # a check-point of the denoiser has more than 20 GB
         return LoopConfig(out / name, steps=1_000_000, minutes=minutes, learning_rate=rate,
-                          seed=seed)
+                          seed=seed, save_minutes=15.0)
 
     measures = {'vae_pointmap': train_pointmap_vae(
         generator, clips, stage('vae_pointmap', vae_minutes, LEARNING_RATE))}

@@ -38,7 +38,7 @@ from fourdgen_ros.training.dataset import (
     split,
     task_names,
 )
-from fourdgen_ros.training.loop import LoopConfig, train
+from fourdgen_ros.training.loop import LoopConfig, read_checkpoint, train
 from fourdgen_ros.training.losses import codec_loss, flow_weight, gripper_measures
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,6 @@ LATENT_NOISE = 0.12
 START_NOISE = 0.02
 PURE_NOISE = 0.25  # share of the samples that start where sampling does
 CODEC_BATCH, DYNAMICS_BATCH = 24, 32  # samples of a step
-REACH = 16  # records between a frame and its frame 0 at most: as far as the dynamics look ahead
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -83,25 +82,26 @@ class CodecStep(nn.Module):
         return out.rgb, out.depth, out.gate, out.gripper, tcp, true
 
 
-def train_codec(codec: FrameCodec, data: Demonstrations, config: LoopConfig, *,
+def train_codec(codec: FrameCodec, data: Demonstrations, config: LoopConfig, *, reach: int,
                 batch: int = CODEC_BATCH, sensor_faults: bool = False,
                 compile_model: bool = False) -> dict[str, float]:
-    """Train the codec; returns its measures on validation episodes: those of `gripper_measures`,
-    `tcp_mm`, `tcp_deg` (but for half turns, see `nearest_turned`), `opening_mm` and `loss`. With
-    `sensor_faults` pictures have them in validation too."""
+    """Train the codec on frames at most `reach` records after their frame 0; returns its measures
+    on validation episodes: those of `gripper_measures`, `tcp_mm`, `tcp_deg` (but for half turns,
+    see `nearest_turned`), `opening_mm` and `loss`. With `sensor_faults` pictures have them in
+    validation too."""
     training, held = split(data)
     device = PartialState().device
     codec.to(device, memory_format=torch.channels_last)
 
     def draw(rng: np.random.Generator) -> tuple[CodecRecords]:
-        return (data.codec_records(rng, batch, training, REACH,
+        return (data.codec_records(rng, batch, training, reach,
                                    sensor_faults=sensor_faults).pinned(),)
 
     def place(records: CodecRecords) -> tuple[CodecBatch]:
         return (records.to(device).batch(),)
 
     rng = np.random.default_rng(config.seed + 1)
-    checks = [place(data.codec_records(rng, 32, episodes, REACH, sensor_faults=sensor_faults))[0]
+    checks = [place(data.codec_records(rng, 32, episodes, reach, sensor_faults=sensor_faults))[0]
               for episodes in held for _ in range(6)]
 
     def validate() -> dict[str, float]:
@@ -186,13 +186,17 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
 
     Raises InputError when the data's rate is no multiple of the dynamics'.
     """
-    if config.minutes <= 0.0 and dynamics.measured and not (config.folder / 'last.pt').is_file():
+    last = config.folder / 'last.pt'
+    if config.minutes <= 0.0 and dynamics.measured and not last.is_file():
         return {}  # as `train` would, after minutes of encoding
     training, held = split(data)
     device = PartialState().device
     codec.eval().requires_grad_(False)
     codec.to(device, memory_format=torch.channels_last)
     dynamics.to(device, memory_format=torch.channels_last)
+    step = DynamicsStep(dynamics, compile_model=compile_model)
+    if last.is_file():  # with the scale of its latents: the data may have grown since
+        step.load_state_dict(read_checkpoint(last)['model'])
     episodes = encode_all(codec, data)
     frames = dynamics.config.frames
     stride = data.stride(dynamics.config.dt)
@@ -260,7 +264,6 @@ def train_dynamics(dynamics: LatentDynamics, codec: FrameCodec, data: Demonstrat
                 'keyframe_mm': float(torch.cat(keyframe_mm).nanmedian()),
                 **{name: float(torch.cat(errors).mean()) for name, errors in by_task.items()}}
 
-    step = DynamicsStep(dynamics, compile_model=compile_model)
     return train(step, config, draw, validate, better='tcp_mean_mm', place=place)
 
 
@@ -300,7 +303,9 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
     such dynamics, `depth` and `anchored` for such a codec, `sensor_faults` for both. `batch` is the
     samples of a step of either stage, `learning_rate` where that begins to fall. `episodes` limits
     each data set to the first so many. Raises InputError for data, a preset or check-points in
-    `out` that do not fit, and for a stage without minutes that would leave random weights.
+    `out` that do not fit, and for a stage without minutes that would leave random weights. Where
+    the codec of `init` is trained and its dynamics are not, the two do not belong together any
+    more: no preset is written, and InputError raised for one that is there.
     """
     require_kind(out, 'tiny')
     torch.manual_seed(seed)
@@ -322,11 +327,18 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
                           depth=codec.config.depth)
     data.require_size(codec.config.height, codec.config.width)
     data.require_views(dynamics.config.max_views)
-    data.stride(dynamics.config.dt)  # of the second stage, which begins hours later
+    # of the second stage, which begins hours later: how far it looks ahead, in records
+    reach = dynamics.config.frames * data.stride(dynamics.config.dt)
     require_weights(out / 'codec', codec_minutes, '--codec-minutes',
                     given=init is not None or init_codec is not None)
     require_weights(out / 'dynamics', dynamics_minutes, '--dynamics-minutes',
                     given=init is not None)
+    apart = _trained(out / 'codec', codec_minutes) and not _trained(out / 'dynamics',
+                                                                    dynamics_minutes)
+    if apart and (out / 'preset').exists():
+        raise InputError(f'{out}/preset', expected='none when the codec alone is trained on',
+                         got='a preset of before',
+                         hint='Move it away, or give --dynamics-minutes or another --out.')
     first = {'--init': init, '--init-codec': init_codec, '--seed': seed,
              '--sensor-faults': sensor_faults, '--data': data_folders, '--episodes': episodes}
     bind_start(out / 'codec', first, codec_minutes)
@@ -338,7 +350,7 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
                           learning_rate=learning_rate)
 
     measures = {'codec': train_codec(
-        codec, data, stage('codec', codec_minutes),
+        codec, data, stage('codec', codec_minutes), reach=reach,
         batch=CODEC_BATCH if batch is None else batch, sensor_faults=sensor_faults,
         compile_model=compile_model)}
     bind(out / 'dynamics', codec)
@@ -346,7 +358,16 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
         dynamics, codec, data, stage('dynamics', dynamics_minutes),
         batch=DYNAMICS_BATCH if batch is None else batch, sensor_faults=sensor_faults,
         compile_model=compile_model)
-    if PartialState().is_main_process:
+    if apart:
+        log.warning('no preset is written: the dynamics of %s know the latents of another codec '
+                    'than the one in %s. Give the command again with --dynamics-minutes.', init,
+                    out / 'codec')
+    elif PartialState().is_main_process:
         preset = TinyGenerator(codec, dynamics, FlowMatchEulerDiscreteScheduler())
         preset.save_pretrained(out / 'preset')
     return measures
+
+
+def _trained(folder: Path, minutes: float) -> bool:
+    """Whether the stage in `folder` has been trained, or will be for `minutes`."""
+    return minutes > 0.0 or (folder / 'last.pt').is_file()

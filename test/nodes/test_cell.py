@@ -296,7 +296,7 @@ def test_a_reset_is_exact_and_aborts_what_moves(cell):
     assert 'reset' in ended(running).error_string
     response = cell.cell_state()
     assert (response.task, response.seed) == (TASK, 7)
-    state = CellState.from_array(response.state)
+    state = CellState.from_array(response.state, response.task)
     model = Cell(TASK, 7)
     model.step(state.physics[0])  # the time since the reset
     np.testing.assert_array_equal(model.state().to_array(), state.to_array())

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +17,9 @@ import pytest
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.camera import pointmap, project
-from fourdgen_ros.core.errors import FourdgenError
-from fourdgen_ros.sim.cell import Cell, CellState
-from fourdgen_ros.sim.collect import collect, episode_path
+from fourdgen_ros.core.errors import ExecutionError, FourdgenError, InputError
+from fourdgen_ros.sim.cell import Appearance, Cell, CellState
+from fourdgen_ros.sim.collect import Progress, collect, episode_path
 from fourdgen_ros.sim.expert import Expert
 from fourdgen_ros.sim.oracle import OracleGenerator
 
@@ -80,7 +84,7 @@ def test_a_state_that_is_none_is_refused(cell: Cell) -> None:
     for values in ([], [1.0, 0.08], [1.0, np.nan, 0.0, 0.0], [1.0, 0.08, 9.0, 0.0],
                    [1.0, 0.08, 0.0, 0.0]):
         with pytest.raises(FourdgenError, match='state of the cell'):
-            cell.set_state(CellState.from_array(np.array(values)))
+            cell.set_state(CellState.from_array(np.array(values), TASK))
 
 
 def test_a_copied_state_goes_on_identically(cell: Cell) -> None:
@@ -89,7 +93,7 @@ def test_a_copied_state_goes_on_identically(cell: Cell) -> None:
     for _ in range(60):
         expert.drive()
     copy = Cell(TASK, 0)
-    copy.set_state(CellState.from_array(cell.state().to_array()))
+    copy.set_state(CellState.from_array(cell.state().to_array(), TASK))
     for each in (cell, copy):
         each.step(0.2)
     np.testing.assert_array_equal(cell.joint_positions, copy.joint_positions)
@@ -147,6 +151,18 @@ def test_collect_writes_whole_episodes_and_goes_on_where_it_stopped(tmp_path) ->
         collect(TASK, 2, 100000, tmp_path, perturb=False)
 
 
+def test_a_worker_that_is_killed_ends_a_collection_and_what_is_finished_stays(tmp_path) -> None:
+    def kill(now: Progress) -> None:
+        for child in multiprocessing.active_children():
+            os.kill(child.pid, signal.SIGKILL)
+
+    with pytest.raises(ExecutionError, match='a worker process; .*it died'):
+        collect(TASK, 20, 100000, tmp_path, workers=1, progress=kill)
+    stored, = tmp_path.glob('episode_*.npz')
+    with np.load(stored) as episode:
+        assert bool(episode['success'])
+
+
 def test_motions_are_drawn_elsewhere_as_they_are_collected_here(tmp_path) -> None:
     """But for rounding to float32; and from other cameras what moves stays the same."""
     scripts = Path(__file__).resolve().parents[2] / 'scripts'
@@ -160,8 +176,8 @@ def test_motions_are_drawn_elsewhere_as_they_are_collected_here(tmp_path) -> Non
     assert sum(f.stat().st_size for f in motions.iterdir()) < 20_000
     (motions / 'motion_100009.npz').touch()  # the expert failed
     for cameras in ('fixed', 'shell-train'):
-        run(scripts / 'draw_motions.py', motions, '--task', TASK, '--seeds', '100001:100010',
-            '--cameras', cameras, '--out', tmp_path / cameras)
+        run(scripts / 'draw_motions.py', motions, '--seeds', '100001:100010', '--cameras', cameras,
+            '--out', tmp_path / cameras)
     collect(TASK, 1, 100001, tmp_path / 'collected')
     assert len(list((tmp_path / 'fixed').glob('episode_*.npz'))) == 1
     collected, drawn, moved = (dict(np.load(episode_path(tmp_path / name, 100001)))
@@ -209,13 +225,36 @@ def test_what_motions_cannot_be_made_or_drawn_of_is_told(tmp_path) -> None:
     assert 'fourdgen train' in failure(
         scripts / 'collect_corrections.py', '--task', TASK, '--generator', 'nowhere',
         '--seeds', '100000:100001')
-    assert 'scripts/collect_motions.py' in failure(
-        scripts / 'draw_motions.py', tmp_path, '--task', TASK)
+    assert 'scripts/collect_motions.py' in failure(scripts / 'draw_motions.py', tmp_path)
+    (tmp_path / 'motion_100000.npz').write_bytes(b'of before')
+    assert 'expected meta.json, which names their task' in failure(
+        scripts / 'draw_motions.py', tmp_path)
+
+
+def test_motions_know_their_task(tmp_path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / 'scripts')
+    collect_motions = importlib.import_module('collect_motions')
+    motion = tmp_path / 'motion_100000.npz'
+    motion.touch()  # of before they did
+    for ask in (collect_motions.task_of, lambda folder: collect_motions.name_task(folder, TASK)):
+        with pytest.raises(InputError, match='meta.json, which names their task; got none') as told:
+            ask(tmp_path)
+        assert f'> {tmp_path}/meta.json' in told.value.hint
+    motion.unlink()
+    collect_motions.name_task(tmp_path, TASK)
+    motion.touch()
+    collect_motions.name_task(tmp_path, TASK)
+    assert collect_motions.task_of(tmp_path) == TASK
+    with pytest.raises(InputError, match=f'task PutSpatulaOnTable; got .*{TASK}'):
+        collect_motions.name_task(tmp_path, 'PutSpatulaOnTable')
+    (tmp_path / 'meta.json').write_text('{"task": "Juggle"}')
+    with pytest.raises(InputError, match='Juggle'):
+        collect_motions.task_of(tmp_path)
 
 
 def test_an_appearance_of_another_scene_is_refused(cell: Cell) -> None:
     with pytest.raises(FourdgenError, match='appearance of the cell'):
-        cell.set_appearance(np.zeros(3), seed=0)
+        cell.set_appearance(Appearance(TASK, np.zeros(3)), seed=0)
 
 
 def test_the_oracle_sees_what_will_happen_and_leaves_the_cell_alone(cell: Cell) -> None:

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from fourdgen_ros.core import se3
+from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.sim import shapes
 from fourdgen_ros.sim.cell import Cell, CellState
 from fourdgen_ros.sim.expert import Expert
-from fourdgen_ros.sim.tasks import load_task
+from fourdgen_ros.sim.tasks import TASKS, load_task
 from fourdgen_ros.sim.tasks.spatula_plan import HALF_LENGTH, HANDLE_THICKNESS
 
 CEREAL, SPATULA = 'StoreCerealBoxUnderShelf', 'PutSpatulaOnTable'
@@ -44,8 +45,26 @@ def put(cell: Cell, name: str, T_base_thing: np.ndarray) -> None:
     quaternion = np.empty(4)
     mujoco.mju_mat2Quat(quaternion, T_base_thing[:3, :3].ravel())
     array[start:start + 7] = [*T_base_thing[:3, 3], *quaternion]
-    cell.set_state(CellState.from_array(array))
+    cell.set_state(CellState.from_array(array, cell.task))
     cell.step(0.5)
+
+
+@pytest.mark.parametrize('other', TASKS)
+@pytest.mark.parametrize('task', TASKS)
+def test_only_a_cell_of_the_same_task_takes_a_state_or_an_appearance(task: str, other: str) -> None:
+    """Two tasks have as many joints, so that their number does not tell them apart."""
+    cell, source = cell_of(task), cell_of(other)
+    state, appearance = source.state(), source.appearance()
+    if task == other:
+        cell.set_appearance(appearance, state.seed)
+        cell.set_state(state)
+        return
+    before = cell.state().to_array()
+    with pytest.raises(InputError, match=f'appearance of the cell; .*{task}; got .*{other}'):
+        cell.set_appearance(appearance, state.seed)
+    with pytest.raises(InputError, match=f'state of the cell; .*{task}; got .*{other}'):
+        cell.set_state(state)
+    np.testing.assert_array_equal(cell.state().to_array(), before)
 
 
 @pytest.mark.parametrize('task', [CEREAL, SPATULA])

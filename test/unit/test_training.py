@@ -3,24 +3,30 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import resource
 import shutil
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError, TrainingError
 from fourdgen_ros.generator.codec import PLANE, DecodedFrame, FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics
-from fourdgen_ros.training import tiny
+from fourdgen_ros.generator.tiny import TinyGenerator
+from fourdgen_ros.training import dataset, tiny
 from fourdgen_ros.training.binding import bind, bind_config
 from fourdgen_ros.training.dataset import Demonstrations, next_grips, split, task_names
-from fourdgen_ros.training.loop import LoopConfig, train
+from fourdgen_ros.training.loop import LoopConfig, read_checkpoint, train
 from fourdgen_ros.training.losses import codec_loss
 
 TASK = 'PlaceAppleFromBowlIntoBin'
@@ -83,7 +89,7 @@ def test_pictures_of_another_size_are_named(folder, tmp_path: Path) -> None:
 def test_both_stages_learn(folder, tmp_path) -> None:
     data = Demonstrations([folder], (TASK,))
     codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
-    measures = tiny.train_codec(codec, data, short(tmp_path / 'codec'), batch=8)
+    measures = tiny.train_codec(codec, data, short(tmp_path / 'codec'), reach=4, batch=8)
     losses = logged_losses(tmp_path / 'codec')
     assert list((tmp_path / 'codec' / 'tensorboard').glob('events.*'))
     assert losses[-1] < 0.6 * losses[0]
@@ -118,7 +124,10 @@ class Summing(torch.nn.Linear):
         return {'error': float((self.weight.detach() - 1).abs().sum())}
 
 
-def test_a_run_that_was_cut_ends_like_one_that_was_not(tmp_path) -> None:
+@pytest.mark.parametrize(('save_minutes', 'goes_on_from'), [(9e9, 10), (0.0, 13)])
+def test_a_run_that_was_cut_ends_like_one_that_was_not(tmp_path, save_minutes: float,
+                                                       goes_on_from: int) -> None:
+    """It goes on from the last validation, or from what was saved after that."""
     def run(folder: Path, cut_after: int | None = None) -> torch.Tensor:
         torch.manual_seed(0)
         model = Summing()
@@ -132,14 +141,48 @@ def test_a_run_that_was_cut_ends_like_one_that_was_not(tmp_path) -> None:
             return (torch.from_numpy(rng.standard_normal((8, 4), dtype=np.float32)),)
 
         train(model, LoopConfig(folder, steps=20, minutes=9e9, warmup=1, validate_every=10,
-                                log_every=10, learning_rate=0.05), draw, model.error,
-              better='error')
+                                log_every=10, learning_rate=0.05, save_minutes=save_minutes),
+              draw, model.error, better='error')
         return model.weight.detach()
 
     whole = run(tmp_path / 'whole')
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / 'cut', cut_after=13)
+    assert read_checkpoint(tmp_path / 'cut' / 'last.pt')['step'] == goes_on_from
     torch.testing.assert_close(run(tmp_path / 'cut'), whole)
+
+
+def test_the_losses_told_are_means_of_what_was_trained_since_the_run_went_on(tmp_path) -> None:
+    class Ones(Summing):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+            return super().forward(x)[0] * 0.0 + 1.0, {'loss': 1.0}
+
+    model = Ones()
+    for steps in (34, 50):
+        train(model, LoopConfig(tmp_path, steps=steps, minutes=9e9, log_every=50),
+              lambda rng: (torch.ones(2, 4),), model.error, better='error')
+    assert logged_losses(tmp_path) == [1.0]
+
+
+def test_a_run_whose_time_is_over_before_its_first_validation_is_validated(tmp_path) -> None:
+    """The weights that it leaves are those that were measured, whatever the last start did."""
+    config = LoopConfig(tmp_path, steps=20, minutes=9e9, validate_every=100, save_minutes=0.0)
+    count = 0
+
+    def draw(rng):
+        nonlocal count
+        count += 1
+        if count > 5:
+            raise KeyboardInterrupt
+        return (torch.ones(2, 4),)
+
+    model = Summing()
+    with pytest.raises(KeyboardInterrupt):
+        train(model, config, draw, model.error, better='error')
+    assert not (tmp_path / 'best.pt').exists()
+    model = Summing()
+    measures = train(model, replace(config, steps=3), draw, model.error, better='error')
+    assert measures == {**model.error(), 'step': 5}
 
 
 def test_batches_are_drawn_beside_the_work_and_do_not_disturb_it(tmp_path) -> None:
@@ -242,6 +285,48 @@ def test_episodes_are_read_where_they_are(folder, tmp_path) -> None:
         Demonstrations([tmp_path], (TASK,))
 
 
+@pytest.fixture
+def many(folder, tmp_path) -> Path:
+    """80 episodes."""
+    shutil.copy(folder / 'meta.json', tmp_path)
+    for number in range(80):
+        (tmp_path / f'episode_{number:06d}.npz').hardlink_to(folder / 'episode_000001.npz')
+    return tmp_path
+
+
+@pytest.fixture
+def few_files() -> Iterator[int]:
+    """The limit of this process, which leaves it 8 files to open."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = len(os.listdir('/proc/self/fd')) + 8
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+    yield limit
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_more_episodes_are_mapped_than_files_may_be_open_at_first(many, few_files) -> None:
+    assert len(Demonstrations([many], (TASK,)).episodes) == 80
+
+
+def test_a_limit_of_open_files_is_named_and_no_sound_episode_blamed(many, few_files,
+                                                                    monkeypatch) -> None:
+    monkeypatch.setattr(dataset, '_allow_files', lambda count: None)
+    with pytest.raises(InputError, match=rf'at most {few_files} .*; got .*ulimit -n') as error:
+        Demonstrations([many], (TASK,))
+    assert 'Delete' not in str(error.value)
+
+
+@pytest.mark.parametrize('number', [errno.EACCES, errno.ENOMEM, errno.EIO])
+def test_what_the_system_refuses_is_no_damage(folder, monkeypatch, number: int) -> None:
+    def refuse(file: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(dataset, '_mapped', refuse)
+    with pytest.raises(InputError, match=os.strerror(number)) as error:
+        Demonstrations([folder], (TASK,))
+    assert 'Delete' not in str(error.value) and error.value.hint
+
+
 def test_depth_beyond_the_range_of_int16_survives(folder, tmp_path) -> None:
     """0.1 mm in 16 bits reach 6.5 m; a signed number of 16 bits does not."""
     with np.load(folder / 'episode_000000.npz') as stored:
@@ -332,6 +417,36 @@ def test_finished_dynamics_keep_the_scale_of_latents_that_they_learnt_with(folde
     torch.testing.assert_close(dynamics.latent_mean, before, rtol=0.0, atol=0.0)
 
 
+def test_dynamics_go_on_with_their_scale_of_latents_when_the_data_set_has_grown(
+        folder, tmp_path, monkeypatch) -> None:
+    """Targets in the scale of the grown set would be read in that of the check-point."""
+    scales = []
+    standardise = LatentDynamics.standardise
+
+    def watched(self, z):
+        scales.append(self.latent_mean.clone())
+        return standardise(self, z)
+
+    monkeypatch.setattr(LatentDynamics, 'standardise', watched)
+    grown, out = tmp_path / 'data', tmp_path / 'dynamics'
+    shutil.copytree(folder, grown)
+    torch.manual_seed(0)
+    codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
+
+    def trained(steps: int) -> LatentDynamics:
+        dynamics = LatentDynamics(height=32, width=48, latent_dim=16, frames=4,
+                                  trunk_widths=(16, 16, 32), dim=32, depth=2, heads=2)
+        tiny.train_dynamics(dynamics, codec, Demonstrations([grown], (TASK,)),
+                            short(out, steps), batch=2)
+        return dynamics
+
+    trained(2)
+    with np.load(grown / 'episode_000001.npz') as stored:
+        np.savez(grown / 'episode_000003.npz', **dict(stored) | {'rgb': 255 - stored['rgb']})
+    onward = trained(4)
+    assert len(scales) >= 2 and all(torch.equal(mean, onward.latent_mean) for mean in scales)
+
+
 def test_dynamics_without_minutes_are_left_as_they_are_and_nothing_is_encoded(folder, tmp_path,
                                                                               monkeypatch) -> None:
     codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
@@ -342,6 +457,37 @@ def test_dynamics_without_minutes_are_left_as_they_are_and_nothing_is_encoded(fo
     monkeypatch.setattr(tiny, 'encode_all', None)
     config = replace(short(tmp_path), minutes=0.0)
     assert tiny.train_dynamics(dynamics, codec, Demonstrations([folder], (TASK,)), config) == {}
+
+
+def test_a_codec_that_was_trained_on_makes_no_preset_with_dynamics_of_before(
+        folder, tmp_path, monkeypatch, caplog) -> None:
+    """Their latents mean something else; a second command trains the dynamics on it."""
+    codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
+    dynamics = LatentDynamics(height=32, width=48, latent_dim=16, frames=4, tasks=(TASK,),
+                              trunk_widths=(16, 16, 32), dim=32, depth=2, heads=2)
+    with torch.no_grad():
+        dynamics.latent_mean += 0.1
+    init, out = tmp_path / 'init', tmp_path / 'out'
+    TinyGenerator(codec, dynamics, FlowMatchEulerDiscreteScheduler()).save_pretrained(init)
+    monkeypatch.setattr(tiny, 'LoopConfig', lambda folder, steps, minutes, **options: LoopConfig(
+        folder, steps=1, minutes=9e9 * minutes, **options))
+
+    def trained(dynamics_minutes: float) -> dict[str, dict[str, float]]:
+        return tiny.train_preset([folder], out, codec_minutes=1.0, init=init, batch=2,
+                                 learning_rate=1e-4, dynamics_minutes=dynamics_minutes)
+
+    measures = trained(0.0)
+    assert measures['codec'] and not measures['dynamics']
+    assert (out / 'codec' / 'best.pt').is_file() and not (out / 'preset').exists()
+    assert 'no preset' in caplog.text and '--dynamics-minutes' in caplog.text
+    shutil.copytree(init, out / 'preset')
+    with pytest.raises(InputError, match='preset; expected none .*Move it'):
+        trained(0.0)
+    shutil.rmtree(out / 'preset')
+    shutil.rmtree(out / 'dynamics')  # as some do
+    assert trained(1.0)['dynamics']
+    TinyGenerator.from_pretrained(out / 'preset')
+    trained(0.0)  # changes nothing: the dynamics are those of this codec
 
 
 def test_the_codec_sees_faults_and_is_taught_the_truth(folder, tmp_path) -> None:
@@ -360,7 +506,8 @@ def test_the_codec_sees_faults_and_is_taught_the_truth(folder, tmp_path) -> None
     torch.testing.assert_close(corner, seen.frame0[:, :3, 0, 0])
     assert len(corner.unique(dim=0)) > 2
     codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
-    measures = tiny.train_codec(codec, data, short(tmp_path, 5), batch=2, sensor_faults=True)
+    measures = tiny.train_codec(codec, data, short(tmp_path, 5), reach=4, batch=2,
+                                sensor_faults=True)
     assert np.isfinite(measures['loss'])
 
 
@@ -387,14 +534,30 @@ def test_next_grips_are_where_the_gripper_closes_and_opens() -> None:
     opening = np.array([80, 80, 50, 50, 50, 80, 80, 50]) * 1e-3
     tcp = np.zeros((8, 1, 10), np.float32)
     tcp[:, 0, 0] = np.arange(8)
-    closes, opens = next_grips(tcp, opening)[:, 0, :, 0].T
+    closes, opens = next_grips(tcp, opening, 5.0)[:, 0, :, 0].T
     np.testing.assert_array_equal(closes, [1, 1, 6, 6, 6, 6, 6, np.nan])
     np.testing.assert_array_equal(opens, [4, 4, 4, 4, 4, np.nan, np.nan, np.nan])
+
+
+@pytest.mark.parametrize('rate', [5.0, 10.0, 30.0])
+def test_next_grips_do_not_depend_on_how_often_is_recorded(rate: float) -> None:
+    """The hand rests at 0.1, 0.2 and 0.3 m, where it closes, opens and closes at 0.2 m/s."""
+    times = np.arange(6 * rate + 1) / rate
+    opening = np.interp(times, [1.07, 1.22, 3.07, 3.22, 5.07, 5.22], [.08, .05, .05, .08, .08, .05])
+    tcp = np.zeros((len(times), 1, 10), np.float32)
+    tcp[:, 0, 0] = np.interp(times, [0, 0.6, 1.6, 2.6, 3.6, 4.6], [0, .1, .1, .2, .2, .3])
+    closes, opens = next_grips(tcp, opening, rate)[:, 0, :, 0].T
+    assert set(closes[~np.isnan(closes)]) == {np.float32(0.1), np.float32(0.3)}
+    assert set(opens[~np.isnan(opens)]) == {np.float32(0.2)}
 
 
 def test_dynamics_of_another_codec_are_not_carried_on(folder, tmp_path) -> None:
     codec = FrameCodec(height=32, width=48, latent_dim=16, widths=(16, 16, 32), fine_width=16)
     bind(tmp_path / 'dynamics', codec)
+    with torch.no_grad():
+        codec.head[0].bias += 1.0
+    bind(tmp_path / 'dynamics', codec)  # the last start ended before there were any
+    (tmp_path / 'dynamics' / 'last.pt').touch()
     bind(tmp_path / 'dynamics', codec)
     with torch.no_grad():
         codec.head[0].bias += 1.0

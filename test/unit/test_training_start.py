@@ -118,6 +118,21 @@ def test_what_only_the_second_stage_needs_is_checked_before_the_first(tmp_path: 
     assert not list((tmp_path / 'out').rglob('last.pt'))
 
 
+@pytest.mark.parametrize('rate', [5.0, 10.0, 30.0])
+def test_the_codec_sees_as_far_as_the_dynamics_look_ahead(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: float) -> None:
+    """8 frames of 0.4 s, however often is recorded."""
+    def codec_records(data: Demonstrations, rng: object, size: int, episodes: object, reach: int,
+                      **_: object) -> None:
+        assert reach / data.rate == pytest.approx(3.2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Demonstrations, 'codec_records', codec_records)
+    with pytest.raises(KeyboardInterrupt):
+        tiny.train_preset([demonstrations(tmp_path / 'data', rate=rate)], tmp_path / 'out',
+                          **MINUTES)
+
+
 @pytest.mark.parametrize(('folder', 'preset'), [
     ('codec', 'svd-4dgen'), ('preset/dynamics', 'svd-4dgen'), ('preset/cross_view', 'tiny'),
     ('denoiser', 'tiny'), ('dynamics', 'diffusion-policy'), ('training', 'tiny')])
