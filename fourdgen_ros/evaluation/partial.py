@@ -47,10 +47,11 @@ class PartialResults:
         with self._partial.open('a', encoding='utf-8') as stream:
             stream.write(json.dumps(row) + '\n')
 
-    def finish(self, report: dict) -> None:
-        """Write the report and forget the rows."""
+    def finish(self, report: dict, *, keep: bool = False) -> None:
+        """Write the report and, unless some are to `keep` for another, forget the rows."""
         write_whole(self._file, json.dumps(report, indent=1) + '\n')
-        self._partial.unlink()
+        if not keep:
+            self._partial.unlink()
 
 
 def _entry(line: bytes) -> dict | None:

@@ -8,7 +8,7 @@ import json
 import operator
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -128,7 +128,17 @@ def test_a_folder_is_no_report(tmp_path: Path) -> None:
         PartialResults(tmp_path, {})
 
 
-def _count(file: Path, identity: dict) -> list[int]:
+def test_a_run_that_goes_on_with_fewer_seeds_keeps_the_others(tmp_path: Path) -> None:
+    file = tmp_path / 'r.json'
+    kept = PartialResults(file, {'weights': 'a'})
+    for seed in (0, 1, 2):
+        kept.add({'seed': seed})
+    assert _count(file, {'weights': 'a'}) == []  # of two seeds
+    assert _count(file, {'weights': 'a'}, range(4)) == [3]
+    assert not (tmp_path / 'r.json.partial').exists()
+
+
+def _count(file: Path, identity: dict, seeds: Sequence[int] = (0, 1)) -> list[int]:
     """The seeds that a batch measured; its report is reused."""
     measured: list[int] = []
 
@@ -139,9 +149,9 @@ def _count(file: Path, identity: dict) -> list[int]:
 
         return measure
 
-    Batch(file=file, reuse=True).run(build, (), [0, 1], identity, lambda rows: {'n': len(rows)},
+    Batch(file=file, reuse=True).run(build, (), seeds, identity, lambda rows: {'n': len(rows)},
                                      lambda row: None)
-    assert json.loads(file.read_text())['n'] == 2
+    assert json.loads(file.read_text())['n'] == len(seeds)
     return measured
 
 
