@@ -26,8 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from fourdgen_ros.core.errors import InputError
     from fourdgen_ros.data.dataset import Dataset
     from fourdgen_ros.evaluation.episode_pages import load_frames, save
@@ -38,5 +36,5 @@ def run(args: argparse.Namespace) -> int:
     every = max(1, round(data.fps / args.rate))
     frames = load_frames(data, args.episode, every)
     save(data.episode(args.episode), frames, args.out, every / data.fps)
-    Console().print(f'{args.out}: {len(frames)} pictures', highlight=False)
+    options.console().print(f'{args.out}: {len(frames)} pictures')
     return 0

@@ -36,17 +36,19 @@ class Outcome:
 def finish(outcome: Outcome, args: argparse.Namespace, console: Console) -> int:
     """Write pictures and JSON, print the summary and return the exit code."""
     from rich.table import Table
+    from rich.text import Text
 
     from fourdgen_ros.evaluation.generators import fingerprint
     from fourdgen_ros.evaluation.report.load import OUTCOME
     from fourdgen_ros.evaluation.stack import versions
 
     files = _pictures(outcome, args, console)
-    word = '[bold green]done[/]' if outcome.success else '[bold red]not done[/]'
-    console.print(f'\n{args.task}, seed {args.seed}, generator {args.generator}: {word} '
-                  f'after {outcome.segments} segments, {outcome.seconds:.1f} s')
+    word = ('done', 'bold green') if outcome.success else ('not done', 'bold red')
+    console.print(Text.assemble(
+        f'\n{args.task}, seed {args.seed}, generator {args.generator}: ', word,
+        f' after {outcome.segments} segments, {outcome.seconds:.1f} s'))
     if outcome.message:
-        console.print(outcome.message, style='red', markup=False)
+        console.print(outcome.message, style='red')
     console.print(f'furthest stage: {outcome.stage}; ready after {outcome.ready:.1f} s')
     table = Table('segment', *STAGES, box=None)
     for i, timing in enumerate(outcome.timings):

@@ -43,11 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from fourdgen_ros.evaluation.generators import load_generator
 
-    console = Console()
+    console = options.console()
     if args.from_cell is None:
         observation, state = _read(args), None
     else:
@@ -62,9 +60,9 @@ def run(args: argparse.Namespace) -> int:
         files = _write(future, args.out)
     views, frames, height, width = future.rgb.shape[:4]
     console.print(f'{frames} frames of {views} views, {width}x{height}, {future.dt:g} s apart, by '
-                  f'{future.generator} in {seconds:.2f} s', highlight=False)
+                  f'{future.generator} in {seconds:.2f} s')
     for file in files[:1] + files[-2:]:
-        console.print(f'  {file}', highlight=False)
+        console.print(f'  {file}')
     options.write_json(args.json, {
         'generator': future.generator, 'task': args.task, 'seed': future.seed,
         'steps': future.steps, 'views': list(future.cameras), 'frames': frames, 'height': height,

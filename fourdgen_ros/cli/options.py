@@ -13,6 +13,7 @@ from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.files import write_whole
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress
 
     from fourdgen_ros.core.sensor_faults import Fault
@@ -153,8 +154,15 @@ def write_json(file: Path | None, value: dict) -> None:
         write_whole(file, json.dumps(value, indent=1) + '\n')
 
 
+def console(*, soft_wrap: bool = False) -> Console:
+    """What verbs print to: square brackets in paths and messages are no markup."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False, highlight=False, soft_wrap=soft_wrap)
+
+
 def progress_bar() -> Progress:
-    """Bar with count, time and a field `note`."""
+    """Bar with count, time and a field `note`; its `console` is as above."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -164,5 +172,6 @@ def progress_bar() -> Progress:
         TimeRemainingColumn,
     )
 
-    return Progress(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
-                    TimeElapsedColumn(), TimeRemainingColumn(), TextColumn('{task.fields[note]}'))
+    return Progress(TextColumn('{task.description}', markup=False), BarColumn(),
+                    MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+                    TextColumn('{task.fields[note]}', markup=False), console=console())

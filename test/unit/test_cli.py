@@ -7,6 +7,8 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -136,6 +138,26 @@ def test_the_report_of_doctor_makes_its_folder_and_markup_is_text(
     assert "pip install '.[svd]'" in said
     assert '[/] no closing tag' in said
     assert json.loads((tmp_path / 'new' / 'x.json').read_text())['ok']
+
+
+def test_texts_of_a_user_are_printed_as_they_are(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    message = 'no weights [/data/w.pt] in runs[new]/:dog:'
+
+    def rollout(_: object, __: object, ___: object, on_result: Callable, **____: object) -> dict:
+        on_result({'seed': 7, 'success': False, 'cause': 'error', 'stage': 'none',
+                   'message': message})
+        raise InputError('enough')
+
+    monkeypatch.setattr('fourdgen_ros.evaluation.rollout.rollout', rollout)
+    assert cli.main(['rollout', '--generator', 'oracle']) == 1
+    assert message in ' '.join(capsys.readouterr().out.split())
+
+
+def test_all_verbs_print_to_the_one_kind_of_console() -> None:
+    own = [file.name for file in Path(cli.__file__).parent.glob('*.py')
+           if 'Console(' in file.read_text(encoding='utf-8')]
+    assert own == ['options.py']
 
 
 def test_help_groups_the_verbs_by_the_path_of_a_user(capsys: pytest.CaptureFixture) -> None:
