@@ -31,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
     options.require_task(args.task)
     if args.first_seed < 0:
         raise InputError('--first-seed', expected='0 or more', got=str(args.first_seed))
+    options.require_json(args.json)
+    options.require_folder(f'--out {args.out}', args.out)
     start = time.perf_counter()
     with options.progress_bar() as bar:
         line = bar.add_task('episodes', total=args.episodes, note='')

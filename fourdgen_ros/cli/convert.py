@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     if kind_of(args.out) == 'tiny':
         raise InputError(f'--out {args.out}', expected='a new folder, or one of svd-4dgen',
                          got='a preset of tiny', hint='Give another --out.')
+    options.require_folder(f'--out {args.out}', args.out)
     console = options.console()
     height, width = args.size
     with console.status('converting'):

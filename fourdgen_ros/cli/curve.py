@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from fourdgen_ros.evaluation.learning_curve import read_closed, read_run, save_curve
 
+    options.require_file(f'--out {args.out}', args.out)
     runs = [read_run(folder, args.measure, args.batch) for folder in args.runs]
     save_curve(runs, [read_closed(*pair) for pair in args.closed], args.measure, args.out)
     print(args.out)

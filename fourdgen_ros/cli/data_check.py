@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     load_map(args.map)
     for bag in args.bags:
         check_name(bag)
+    options.require_json(args.json)
     console, reports = options.console(), []
     for bag in args.bags:
         with console.status(Text(f'reading {bag}')):

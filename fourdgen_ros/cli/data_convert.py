@@ -46,6 +46,8 @@ def convert_jobs(args: argparse.Namespace, jobs: Sequence[Job]) -> int:
     """Convert with a progress bar; tell what was left out, and what to look at in the rest."""
     from fourdgen_ros.data.convert import convert
 
+    options.require_json(args.json)
+    options.require_folder(f'--out {args.out}', args.out.parent)
     with options.progress_bar() as bar:
         line = bar.add_task('recordings', total=len(jobs), note='')
         outcomes = convert(jobs, args.out, args.workers, lambda o: bar.update(line, advance=1))

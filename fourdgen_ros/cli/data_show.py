@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from fourdgen_ros.data.dataset import Dataset
     from fourdgen_ros.evaluation.episode_pages import load_frames, save
 
+    options.require_file(f'--out {args.out}', args.out)
     data = Dataset(args.dataset)
     if not 0 <= args.episode < len(data):
         raise InputError('--episode', expected=f'0 to {len(data) - 1}', got=str(args.episode))

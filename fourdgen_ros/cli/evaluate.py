@@ -81,6 +81,7 @@ def _compare(args: argparse.Namespace) -> int:
     from fourdgen_ros.evaluation.comparison import Comparison, compare, table
     from fourdgen_ros.evaluation.seeds import Batch
 
+    options.require_folder(f'--out {args.out}', args.out)
     what = Comparison(args.task, args.generator, args.seeds, args.rollouts, args.cameras)
     with options.progress_bar() as bar:
         def start(text: str, total: int) -> None:
@@ -119,6 +120,7 @@ def _offline(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace, evaluate: Callable[..., dict]) -> int:
     from fourdgen_ros.evaluation.seeds import Batch
 
+    options.require_json(args.json)
     with options.progress_bar() as bar:
         line = bar.add_task(f'evaluate {args.generator[0]}', total=len(args.seeds), note='')
         report = evaluate(batch=Batch(args.workers, args.ray, args.json), tracker=args.tracker,

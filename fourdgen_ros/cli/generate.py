@@ -50,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
         observation, state = _read(args), None
     else:
         observation, state = _from_cell(args)
+    options.require_json(args.json)
+    options.require_folder(f'--out {args.out}', args.out)
     with console.status('loading the generator'):
         generator = load_generator(args.generator, state)
     begin = time.perf_counter()  # a class of the user may tell no times of its own

@@ -33,8 +33,8 @@ def run(args: argparse.Namespace) -> int:
     if args.out.suffix not in FORMATS:
         raise InputError('--out', expected=f'a name that ends with {", ".join(FORMATS)}',
                          got=str(args.out))
+    options.require_file(f'--out {args.out}', args.out)
     tracked = gripper_object(load_gripper(args.gripper), args.opening)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     tracked.mesh.export(args.out)
     extents = ' x '.join(f'{1e3 * v:.0f}' for v in tracked.mesh.extents)
     x, y, z = 1e3 * tracked.T_tcp_object[:3, 3]

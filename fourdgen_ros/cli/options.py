@@ -124,13 +124,17 @@ def require_task(name: str) -> None:
 
 
 def require_json(file: Path | None) -> None:
-    """Make the folder of --json, before long work. Raises InputError where nothing can be written
-    there."""
-    if file is None:
-        return
-    require_folder(f'--json {file}', file.parent)
+    """`require_file` for --json."""
+    if file is not None:
+        require_file(f'--json {file}', file)
+
+
+def require_file(option: str, file: Path) -> None:
+    """Make the folder of the file that an option names, before long work. Raises InputError where
+    nothing can be written there."""
+    require_folder(option, file.parent)
     if file.is_dir():
-        raise InputError(f'--json {file}', expected='a file that can be written', got='a folder',
+        raise InputError(option, expected='a file that can be written', got='a folder',
                          hint='Name a file in it.')
 
 

@@ -29,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
     if out is None:
         out = bag.parent.parent / bag.name if bag.parent.name == '.partial' else (
             bag.with_name(f'{bag.name}_recovered'))
+    options.require_folder(f'--out {out}', out.parent)
     with console.status('copying'):
         recovery = recover(bag, out)
     seconds = (recovery.extent.end_ns - recovery.extent.start_ns) * 1e-9

@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     spec = RolloutSpec(args.task, args.generator, RoadConfig(
         frames=args.frames, max_segments=args.max_segments, steps=args.steps), args.cameras,
         options.parse_fault(args.fault))
+    options.require_json(args.json)
     successes = 0
     with options.progress_bar() as bar:
         line = bar.add_task(f'rollout {args.generator}', total=len(args.seeds), note='')

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import subprocess
 import sys
@@ -37,6 +38,23 @@ def test_an_interrupt_exits_as_shells_expect(
     monkeypatch.setattr(doctor, 'run', run)
     assert cli.main(['doctor']) == 130
     assert 'Traceback' not in capsys.readouterr().err
+
+
+def test_an_error_of_the_file_system_is_one_message(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    def run(args: argparse.Namespace) -> int:
+        raise OSError(errno.ENOSPC, 'No space left on device', 'f.gif')
+
+    monkeypatch.setattr(doctor, 'run', run)
+    assert cli.main(['doctor']) == 1
+    assert capsys.readouterr().err == 'fourdgen: error: f.gif: No space left on device\n'
+
+
+def test_a_full_disk_is_named_by_the_file(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(checks, 'CHECKS', ())
+    assert cli.main(['doctor', '--json', '/dev/full']) == 1
+    assert capsys.readouterr().err == 'fourdgen: error: /dev/full: No space left on device\n'
 
 
 def test_an_error_that_is_not_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,21 +126,45 @@ def test_a_generator_that_no_node_has_is_refused_before_anything_starts(
     assert not out.exists()
 
 
-@pytest.mark.parametrize(('verb', 'option'), [
-    ('doctor', '--json'), ('demo', '--json'), ('demo', '--out')])
+_MAP = share_directory() / 'config' / 'data' / 'realsense_franka.yaml'
+_GENERATE = 'generate --from-cell 7 --generator oracle', 'evaluation.generators.load_generator'
+_COLLECT = 'collect --episodes 1 --out out', 'sim.collect.collect'
+_CONVERT = f'data convert bag --map {_MAP} --out out', 'data.convert.convert'
+_DEMO = 'demo', 'cli.demo_ros.run_over_ros'
+
+
+@pytest.mark.parametrize(('verb', 'work', 'option', 'name'), [
+    ('doctor', 'cli.checks.examine', '--json', 'x'),
+    (*_DEMO, '--json', 'x'), (*_DEMO, '--out', 'x'),
+    (*_GENERATE, '--json', 'x'), (*_GENERATE, '--out', 'x'),
+    ('rollout --generator oracle', 'evaluation.rollout.rollout', '--json', 'x'),
+    ('evaluate --generator oracle', 'evaluation.openloop.evaluate', '--json', 'x'),
+    ('evaluate --generator oracle', 'evaluation.comparison.compare', '--out', 'x'),
+    (*_COLLECT, '--json', 'x'), (*_COLLECT, '--out', 'x'),
+    (f'data check bag --map {_MAP}', 'data.bag_job.check', '--json', 'x'),
+    (*_CONVERT, '--json', 'x'), (*_CONVERT, '--out', 'x'),
+    ('data import episode', 'data.convert.convert', '--out', 'x'),
+    ('data cache set', 'data.cache.build', '--out', 'x'),
+    ('data show set', 'data.dataset.Dataset', '--out', 'x.png'),
+    ('recover bag', 'data.bag_recovery.recover', '--out', 'x'),
+    ('convert weights', 'generator.svd.convert.convert', '--out', 'x'),
+    ('mesh', 'tracker.estimator.gripper_object', '--out', 'x.obj'),
+    ('report run', 'evaluation.report.load.load_runs', '--out', 'x'),
+    ('curve run', 'evaluation.learning_curve.read_run', '--out', 'x.png')])
 def test_an_output_that_cannot_be_written_is_refused_before_anything_starts(
         tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, verb: str,
-        option: str) -> None:
+        work: str, option: str, name: str) -> None:
     monkeypatch.chdir(tmp_path)
 
-    def started(*_: object) -> None:
+    def started(*_: object, **__: object) -> None:
         pytest.fail('it has begun')
 
-    monkeypatch.setattr(checks, 'examine', started)
-    monkeypatch.setattr('fourdgen_ros.cli.demo_ros.run_over_ros', started)
-    (tmp_path / 'file').write_text('')
-    assert cli.main([verb, option, str(tmp_path / 'file' / 'x')]) == 1
-    assert f'{option} {tmp_path / "file" / "x"}; expected a folder that can be made' in ' '.join(
+    monkeypatch.setattr(f'fourdgen_ros.{work}', started)
+    monkeypatch.setattr('fourdgen_ros.cli.generate._from_cell', lambda args: (None, None))
+    file = tmp_path / 'file' / name
+    file.parent.write_text('')
+    assert cli.main([*verb.split(), option, str(file)]) == 1
+    assert f'{option} {file}; expected a folder that can be made' in ' '.join(
         capsys.readouterr().err.split())
 
 
