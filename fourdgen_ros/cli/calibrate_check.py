@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from fourdgen_ros.evaluation.calibration import Verdict
     from fourdgen_ros.evaluation.calibration_picture import calibration_picture
+    from fourdgen_ros.evaluation.picture import save_picture
     from fourdgen_ros.tracker.gripper_model import load_gripper
 
     console = options.console(soft_wrap=True)
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     for check in checks:
         _print(console, check)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    calibration_picture(checks, gripper).save(args.out)
+    save_picture(calibration_picture(checks, gripper), args.out)
     console.print(f'picture: {args.out} (amber: by the transforms, green: as seen)')
     options.write_json(args.json, {check.view.camera: _row(check) for check in checks})
     return int(any(check.verdict in (Verdict.BAD, Verdict.UNSEEN) for check in checks))

@@ -76,7 +76,13 @@ def finish(outcome: Outcome, args: argparse.Namespace, console: Console) -> int:
 
 
 def _pictures(outcome: Outcome, args: argparse.Namespace, console: Console) -> dict:
-    from fourdgen_ros.evaluation.picture import film, save_gif, save_ply, strip
+    from fourdgen_ros.evaluation.picture import (
+        film,
+        save_gif,
+        save_picture,
+        save_ply,
+        strip,
+    )
 
     if not outcome.recordings:
         return {}
@@ -87,7 +93,7 @@ def _pictures(outcome: Outcome, args: argparse.Namespace, console: Console) -> d
     future = outcome.recordings[-1].future
     with console.status('drawing'):
         save_gif(film(outcome.recordings), files['imagined beside real, film'], future.dt)
-        strip(outcome.recordings).save(files['imagined beside real, picture'])
+        save_picture(strip(outcome.recordings), files['imagined beside real, picture'])
         save_ply(future, future.frames - 1, files['last imagined cloud'])
     return files
 

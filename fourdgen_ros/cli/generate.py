@@ -110,6 +110,7 @@ def _from_cell(args: argparse.Namespace):
 def _write(future: Future, out: Path) -> list[Path]:
     import numpy as np
 
+    from fourdgen_ros.core.files import whole
     from fourdgen_ros.evaluation.picture import future_film, save_gif, save_ply
 
     out.mkdir(parents=True, exist_ok=True)
@@ -119,8 +120,9 @@ def _write(future: Future, out: Path) -> list[Path]:
         files.append(out / f'frame_{t:02d}.ply')
         save_ply(future, t, files[-1])
     files.append(out / 'future.npz')
-    np.savez_compressed(
-        files[-1], rgb=future.rgb, points=future.points, valid=future.valid,
-        gripper=future.gripper, dt=future.dt, K=future.K, cameras=np.array(future.cameras),
-        frame_id=future.frame_id, generator=future.generator, seed=future.seed)
+    with whole(files[-1]) as stream:
+        np.savez_compressed(
+            stream, rgb=future.rgb, points=future.points, valid=future.valid,
+            gripper=future.gripper, dt=future.dt, K=future.K, cameras=np.array(future.cameras),
+            frame_id=future.frame_id, generator=future.generator, seed=future.seed)
     return files

@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from fourdgen_ros.core.errors import InputError
+    from fourdgen_ros.core.files import whole
     from fourdgen_ros.tracker.estimator import gripper_object
     from fourdgen_ros.tracker.gripper_model import load_gripper
 
@@ -35,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
                          got=str(args.out))
     options.require_file(f'--out {args.out}', args.out)
     tracked = gripper_object(load_gripper(args.gripper), args.opening)
-    tracked.mesh.export(args.out)
+    with whole(args.out) as stream:
+        tracked.mesh.export(stream, args.out.suffix[1:])
     extents = ' x '.join(f'{1e3 * v:.0f}' for v in tracked.mesh.extents)
     x, y, z = 1e3 * tracked.T_tcp_object[:3, 3]
     options.console(soft_wrap=True).print(

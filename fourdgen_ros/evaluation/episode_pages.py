@@ -23,12 +23,13 @@ from fourdgen_ros.core.camera import (
     resize_nearest,
 )
 from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.files import write_whole
 from fourdgen_ros.core.images import metres
 from fourdgen_ros.data.dataset import Dataset
 from fourdgen_ros.data.episode import COLOUR, DEPTH, Episode
 from fourdgen_ros.evaluation import drawing
 from fourdgen_ros.evaluation.drawing import REAL
-from fourdgen_ros.evaluation.picture import save_gif
+from fourdgen_ros.evaluation.picture import save_gif, save_picture
 
 SHOWN = 240, 320  # pixels of a panel
 _GAP = 4
@@ -111,9 +112,9 @@ def save(episode: Episode, frames: Sequence[Frame], path: Path, seconds: float) 
                           drawing.PAPER)
         for k, page in enumerate(shown):
             sheet.paste(page, (0, k * (page.height + 2 * _GAP)))
-        sheet.save(path)
+        save_picture(sheet, path)
     else:
-        path.write_text(_html(episode, list(pages(episode, frames)), seconds), encoding='utf-8')
+        write_whole(path, _html(episode, list(pages(episode, frames)), seconds))
 
 
 def _colour_panel(episode: Episode, frame: Frame, v: int) -> Image.Image:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.files import whole
 
 
 @dataclass(frozen=True)
@@ -91,4 +92,5 @@ def save_curve(runs: Sequence[Run], closed: Sequence[Closed], measure: str, file
         right.set_ylim(0.0, 1.02)
         right.set_ylabel('success (black), Wilson 95 %')
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120)
+    with whole(file) as stream:
+        figure.savefig(stream, format=file.suffix[1:], dpi=120)
