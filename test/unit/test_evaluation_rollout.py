@@ -15,6 +15,7 @@ import pytest
 
 from fourdgen_ros.core.errors import (
     ExecutionError,
+    FourdgenError,
     GenerationError,
     InputError,
     MissingDependencyError,
@@ -88,6 +89,15 @@ def test_no_two_rollouts_share_a_generator_seed() -> None:
     assert {row['cause'] for row in rows} == {'generation'}
     assert len(seen) > 5 and len(set(seen)) == len(seen)
     assert RoadConfig.max_segments * (RoadConfig.retries + 1) < SEEDS_APART
+
+
+def test_what_would_befall_every_seed_ends_the_batch() -> None:
+    class Blind(_Standing):
+        def observe(self, height: int, width: int) -> None:
+            raise FourdgenError('rendering', expected='a display')
+
+    with pytest.raises(FourdgenError, match='a display'):
+        run_seed(Road(Blind(), None, None, None), 7)
 
 
 def test_partial_results_survive_and_finish(tmp_path: Path) -> None:
