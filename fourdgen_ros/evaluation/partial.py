@@ -25,7 +25,7 @@ class PartialResults:
         self.rows: list[dict] = []
         file.parent.mkdir(parents=True, exist_ok=True)
         entries = self._read() if self._partial.exists() else []
-        if not entries:
+        if len(entries) < 2:  # an identity without rows binds no run
             write_whole(self._partial, json.dumps(identity) + '\n')
             return
         if entries[0] != json.loads(json.dumps(identity)):

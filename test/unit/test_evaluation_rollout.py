@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fourdgen_ros.core.errors import (
@@ -20,6 +21,7 @@ from fourdgen_ros.core.errors import (
     InputError,
     MissingDependencyError,
 )
+from fourdgen_ros.core.types import GripperTrajectory
 from fourdgen_ros.evaluation.generators import (
     fingerprint,
     load_generator,
@@ -100,6 +102,16 @@ def test_what_would_befall_every_seed_ends_the_batch() -> None:
         run_seed(Road(Blind(), None, None, None), 7)
 
 
+def test_more_frames_than_futures_have_end_the_batch() -> None:
+    class Short(Road):
+        def _imagine(self, *_: object) -> tuple[None, GripperTrajectory]:
+            return None, GripperTrajectory(np.tile(np.eye(4), (3, 1, 1)), np.zeros(3), np.ones(3),
+                                           np.arange(3.0), 'panda_link0', 0)
+
+    with pytest.raises(InputError, match='expected at most 3.*got 4'):
+        run_seed(Short(_Standing(), None, None, None, RoadConfig(frames=4)), 7)
+
+
 def test_partial_results_survive_and_finish(tmp_path: Path) -> None:
     file = tmp_path / 'new' / 'report.json'
     first = PartialResults(file, {'a': 1})
@@ -113,6 +125,12 @@ def test_partial_results_survive_and_finish(tmp_path: Path) -> None:
     again.finish({'n': 2})
     assert json.loads(file.read_text()) == {'n': 2}
     assert PartialResults(file, {'a': 2}).rows == []
+
+
+def test_a_run_that_ended_before_its_first_result_binds_no_other(tmp_path: Path) -> None:
+    PartialResults(tmp_path / 'r.json', {'frames': 100})
+    PartialResults(tmp_path / 'r.json', {'frames': 6}).add({'seed': 0})
+    assert PartialResults(tmp_path / 'r.json', {'frames': 6}).rows == [{'seed': 0}]
 
 
 def test_partial_results_of_another_run_are_not_mixed_in(tmp_path: Path) -> None:
