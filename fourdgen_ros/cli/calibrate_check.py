@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fourdgen_ros.tracker.gripper_model import GripperModel
 
 HELP = 'hand-eye calibration: compare where the gripper should be with where cameras see it'
+PICTURES = '.png', '.jpg'
 _TOPICS = {'color': '{camera}/color/image_raw',
            'depth': '{camera}/aligned_depth_to_color/image_raw',
            'info': '{camera}/color/camera_info'}
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                             metavar=('X', 'Y', 'Z'),
                             help=f'with --from-cell: a calibration that is wrong by {unit}')
     parser.add_argument('--out', type=Path, default=Path('calibration.png'),
-                        help='picture (%(default)s)')
+                        help=f'picture, {" or ".join(PICTURES)} (%(default)s)')
     options.add_json(parser, 'the figures')
 
 
@@ -59,12 +60,13 @@ def run(args: argparse.Namespace) -> int:
     from fourdgen_ros.evaluation.picture import save_picture
     from fourdgen_ros.tracker.gripper_model import load_gripper
 
+    options.require_file(f'--out {args.out}', args.out, PICTURES)
+    options.require_json(args.json)
     console = options.console(soft_wrap=True)
     gripper = load_gripper(args.gripper)
     checks = (_from_cell if args.from_cell is not None else _from_ros)(args, gripper, console)
     for check in checks:
         _print(console, check)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     save_picture(calibration_picture(checks, gripper), args.out)
     console.print(f'picture: {args.out} (amber: by the transforms, green: as seen)')
     options.write_json(args.json, {check.view.camera: _row(check) for check in checks})

@@ -28,9 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from fourdgen_ros.core.errors import InputError
     from fourdgen_ros.data.dataset import Dataset
-    from fourdgen_ros.evaluation.episode_pages import load_frames, save
+    from fourdgen_ros.evaluation.episode_pages import KINDS, load_frames, save
 
-    options.require_file(f'--out {args.out}', args.out)
+    options.require_file(f'--out {args.out}', args.out, KINDS)
     data = Dataset(args.dataset)
     if not 0 <= args.episode < len(data):
         raise InputError('--episode', expected=f'0 to {len(data) - 1}', got=str(args.episode))

@@ -26,15 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from fourdgen_ros.core.errors import InputError
     from fourdgen_ros.core.files import whole
     from fourdgen_ros.tracker.estimator import gripper_object
     from fourdgen_ros.tracker.gripper_model import load_gripper
 
-    if args.out.suffix not in FORMATS:
-        raise InputError('--out', expected=f'a name that ends with {", ".join(FORMATS)}',
-                         got=str(args.out))
-    options.require_file(f'--out {args.out}', args.out)
+    options.require_file(f'--out {args.out}', args.out, FORMATS)
     tracked = gripper_object(load_gripper(args.gripper), args.opening)
     with whole(args.out) as stream:
         tracked.mesh.export(stream, args.out.suffix[1:])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,9 +130,12 @@ def require_json(file: Path | None) -> None:
         require_file(f'--json {file}', file)
 
 
-def require_file(option: str, file: Path) -> None:
+def require_file(option: str, file: Path, kinds: Sequence[str] = ()) -> None:
     """Make the folder of the file that an option names, before long work. Raises InputError where
-    nothing can be written there."""
+    nothing can be written there, and for a name that ends with none of `kinds`, where told."""
+    if kinds and file.suffix not in kinds:
+        raise InputError(option, expected=f'a name that ends with {", ".join(kinds)}',
+                         got=repr(file.suffix))
     require_folder(option, file.parent)
     if file.is_dir():
         raise InputError(option, expected='a file that can be written', got='a folder',
