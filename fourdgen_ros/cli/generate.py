@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--camera', type=Path, nargs='+', metavar='FILE', default=[],
                         help='intrinsics of each view, with --images: JSON with K or fx fy cx cy, '
                              'or camera_info YAML; one file serves all views')
-    parser.add_argument('--depth-unit', type=float, default=0.001,
-                        help='metres a count of the depth images (%(default)s)')
+    parser.add_argument('--depth-unit', type=float,
+                        help='metres a count of the depth images (0.001)')
     options.add_task(parser)
     options.add_generator(parser, 'tiny')
     parser.add_argument('--seed', type=int, default=0, help='of the generator (%(default)s)')
@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from fourdgen_ros.evaluation.generators import load_generator
 
     console = options.console()
+    _require_use(args)
     if args.from_cell is None:
         observation, state = _read(args), None
     else:
@@ -73,15 +74,30 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _require_use(args: argparse.Namespace) -> None:
+    """Raise InputError for an option that would do nothing with these images."""
+    from fourdgen_ros.core.errors import InputError
+
+    source = '--from-cell' if args.from_cell is not None else (
+        '--folder' if args.folder is not None else '--images')
+    for option, given, sources in (('--camera', args.camera, ('--images',)),
+                                   ('--depth-unit', args.depth_unit is not None,
+                                    ('--images', '--folder'))):
+        if given and source not in sources:
+            raise InputError(option, expected=f'{" or ".join(sources)} with it', got=source,
+                             hint=f'Leave {option} out.')
+
+
 def _read(args: argparse.Namespace) -> Observation:
     from fourdgen_ros.core.errors import InputError
     from fourdgen_ros.core.types import Observation
-    from fourdgen_ros.evaluation.images import load_folder, load_view
+    from fourdgen_ros.evaluation.images import MILLIMETRE, load_folder, load_view
 
-    if not args.depth_unit > 0:
-        raise InputError('--depth-unit', expected='more than 0 m', got=str(args.depth_unit))
+    unit = MILLIMETRE if args.depth_unit is None else args.depth_unit
+    if not unit > 0:
+        raise InputError('--depth-unit', expected='more than 0 m', got=str(unit))
     if args.folder is not None:
-        return load_folder(args.folder, args.depth_unit)
+        return load_folder(args.folder, unit)
     views = len(args.images) // 2
     if len(args.images) % 2:
         raise InputError('--images', expected='a colour and a depth image for each view',
@@ -94,7 +110,7 @@ def _read(args: argparse.Namespace) -> Observation:
                          hint='In the order of --images: JSON with K, or camera_info YAML.')
     return Observation(tuple(
         load_view(f'view{i}', args.images[2 * i], args.images[2 * i + 1], cameras[i],
-                  args.depth_unit) for i in range(views)))
+                  unit) for i in range(views)))
 
 
 def _from_cell(args: argparse.Namespace):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fourdgen_ros.cli import __main__ as cli
-from fourdgen_ros.cli import checks, doctor
+from fourdgen_ros.cli import checks, doctor, generate
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.paths import share_directory
 
@@ -124,6 +124,20 @@ def test_a_generator_that_no_node_has_is_refused_before_anything_starts(
     assert cli.main(['demo', '--generator', generator, '--out', str(out)]) == 1
     assert '--no-ros' in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    ('--from-cell 7 --camera file', '--camera; expected --images with it; got --from-cell'),
+    ('--folder F --camera file', '--camera; expected --images with it; got --folder'),
+    ('--from-cell 7 --depth-unit 0.001',
+     '--depth-unit; expected --images or --folder with it; got --from-cell')])
+def test_an_option_of_generate_that_would_do_nothing_is_refused(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, options: str,
+        message: str) -> None:
+    for name in ('_read', '_from_cell'):
+        monkeypatch.setattr(generate, name, lambda args: pytest.fail('it has begun'))
+    assert cli.main(['generate', *options.split()]) == 1
+    assert message in ' '.join(capsys.readouterr().err.split())
 
 
 _MAP = share_directory() / 'config' / 'data' / 'realsense_franka.yaml'
