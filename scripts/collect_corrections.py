@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from fourdgen_ros.cli import options
 from fourdgen_ros.evaluation.generators import model_folder
@@ -93,7 +92,7 @@ def main() -> None:
              for file in args.out.glob('episode_*.npz')}
     seeds = [seed for seed in args.seeds if seed not in there]
     stored = sum(results(collector, (args.task, args.generator, args.out), seeds, args.workers))
-    Console().print(f'{stored} episodes of {len(seeds)} runs in {args.out}')
+    options.console().print(f'{stored} episodes of {len(seeds)} runs in {args.out}')
 
 
 if __name__ == '__main__':

@@ -72,6 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FourdgenError as error:
         print(f'fourdgen: error: {error}', file=sys.stderr)
         return 1
+    except OSError as error:  # a disk that is full or read-only, a file in the place of a folder
+        where = '' if error.filename is None else f'{error.filename}: '
+        print(f'fourdgen: error: {where}{error.strerror or error}', file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print('fourdgen: interrupted', file=sys.stderr)
         return INTERRUPTED

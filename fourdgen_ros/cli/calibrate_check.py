@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fourdgen_ros.tracker.gripper_model import GripperModel
 
 HELP = 'hand-eye calibration: compare where the gripper should be with where cameras see it'
+PICTURES = '.png', '.jpg'
 _TOPICS = {'color': '{camera}/color/image_raw',
            'depth': '{camera}/aligned_depth_to_color/image_raw',
            'info': '{camera}/color/camera_info'}
@@ -49,26 +50,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                             metavar=('X', 'Y', 'Z'),
                             help=f'with --from-cell: a calibration that is wrong by {unit}')
     parser.add_argument('--out', type=Path, default=Path('calibration.png'),
-                        help='picture (%(default)s)')
+                        help=f'picture, {" or ".join(PICTURES)} (%(default)s)')
     options.add_json(parser, 'the figures')
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from fourdgen_ros.evaluation.calibration import Verdict
     from fourdgen_ros.evaluation.calibration_picture import calibration_picture
+    from fourdgen_ros.evaluation.picture import save_picture
     from fourdgen_ros.tracker.gripper_model import load_gripper
 
-    console = Console(soft_wrap=True)
+    options.require_file(f'--out {args.out}', args.out, PICTURES)
+    options.require_json(args.json)
+    console = options.console(soft_wrap=True)
     gripper = load_gripper(args.gripper)
     checks = (_from_cell if args.from_cell is not None else _from_ros)(args, gripper, console)
     for check in checks:
         _print(console, check)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    calibration_picture(checks, gripper).save(args.out)
-    console.print(f'picture: {args.out} (amber: by the transforms, green: as seen)',
-                  highlight=False)
+    save_picture(calibration_picture(checks, gripper), args.out)
+    console.print(f'picture: {args.out} (amber: by the transforms, green: as seen)')
     options.write_json(args.json, {check.view.camera: _row(check) for check in checks})
     return int(any(check.verdict in (Verdict.BAD, Verdict.UNSEEN) for check in checks))
 
@@ -113,7 +113,7 @@ def _from_ros(args: argparse.Namespace, gripper: GripperModel,
     for posed in views:
         if posed.T_base_camera is None:
             console.print(f'{posed.view.camera}: no transform, not checked. Only the reference '
-                          f'camera needs one. {posed.error}', style='yellow', highlight=False)
+                          f'camera needs one. {posed.error}', style='yellow')
     if views[0].T_base_camera is None:
         raise InputError(f'hand-eye transform of the reference camera {args.camera[0]!r}',
                          expected=f'{robot.base_link} -> {views[0].view.frame_id} on /tf_static',
@@ -128,8 +128,8 @@ def _print(console: object, check: CameraCheck) -> None:
         f': {1e3 * check.distance:.1f} mm ({1e3 * check.along:+.1f} along the viewing ray), '
         f'{math.degrees(check.angle):.1f} deg, outline {check.pixels:.1f} px RMS')
     console.print(f'{check.view.camera}: {check.verdict.value}{figures}',
-                  style=colours[check.verdict.value], highlight=False)
-    console.print(f'  {check.advice}', highlight=False)
+                  style=colours[check.verdict.value])
+    console.print(f'  {check.advice}')
 
 
 def _row(check: CameraCheck) -> dict:

@@ -25,14 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import time
 
-    from rich.console import Console
-
     from fourdgen_ros.core.errors import InputError
     from fourdgen_ros.sim.collect import Progress, collect
 
     options.require_task(args.task)
     if args.first_seed < 0:
         raise InputError('--first-seed', expected='0 or more', got=str(args.first_seed))
+    options.require_json(args.json)
+    options.require_folder(f'--out {args.out}', args.out)
     start = time.perf_counter()
     with options.progress_bar() as bar:
         line = bar.add_task('episodes', total=args.episodes, note='')
@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> int:
         done = collect(args.task, args.episodes, args.first_seed, args.out, args.workers,
                        progress=show, camera_set=args.cameras)
     seconds = time.perf_counter() - start
-    Console().print(f'{done.succeeded} of {done.total} episodes in {args.out} '
-                    f'({seconds / 60:.1f} min)')
+    options.console().print(f'{done.succeeded} of {done.total} episodes in {args.out} '
+                            f'({seconds / 60:.1f} min)')
     options.write_json(args.json, {'episodes': done.total, 'succeeded': done.succeeded,
                                    'seconds': round(seconds, 1), 'out': str(args.out)})
     return 0 if done.succeeded else 1

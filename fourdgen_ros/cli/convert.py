@@ -25,8 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from fourdgen_ros.core.errors import InputError
     from fourdgen_ros.generator.load import kind_of
     from fourdgen_ros.generator.svd.convert import convert
@@ -35,11 +33,12 @@ def run(args: argparse.Namespace) -> int:
     if kind_of(args.out) == 'tiny':
         raise InputError(f'--out {args.out}', expected='a new folder, or one of svd-4dgen',
                          got='a preset of tiny', hint='Give another --out.')
-    console = Console()
+    options.require_folder(f'--out {args.out}', args.out)
+    console = options.console()
     height, width = args.size
     with console.status('converting'):
         generator = convert(args.checkpoint,
                             SvdConfig(tasks=(args.task,), height=height, width=width))
         generator.save_pretrained(args.out)
-    console.print(f'{args.out}: svd-4dgen for {args.task}, {width}x{height}', highlight=False)
+    console.print(f'{args.out}: svd-4dgen for {args.task}, {width}x{height}')
     return 0

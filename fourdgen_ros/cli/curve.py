@@ -10,6 +10,8 @@ from fourdgen_ros.cli import options
 
 HELP = 'plot validation error and closed-loop success against the samples seen'
 
+PICTURES = '.png', '.pdf', '.svg'
+
 
 def _closed(text: str) -> tuple[int, Path]:
     samples, equals, file = text.partition('=')
@@ -30,12 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='which validation measure (%(default)s)')
     parser.add_argument('--batch', type=options.positive, default=32,
                         help='samples a step in all runs (%(default)s, as of the dynamics of tiny)')
-    parser.add_argument('--out', type=Path, required=True, metavar='FILE', help='the picture')
+    parser.add_argument('--out', type=Path, required=True, metavar='FILE',
+                        help=f'the picture: {", ".join(PICTURES)}')
 
 
 def run(args: argparse.Namespace) -> int:
     from fourdgen_ros.evaluation.learning_curve import read_closed, read_run, save_curve
 
+    options.require_file(f'--out {args.out}', args.out, PICTURES)
     runs = [read_run(folder, args.measure, args.batch) for folder in args.runs]
     save_curve(runs, [read_closed(*pair) for pair in args.closed], args.measure, args.out)
     print(args.out)

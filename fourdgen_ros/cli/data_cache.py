@@ -38,11 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from fourdgen_ros.data.cache import MESH, Shape, build
 
     gripper_masks(args.gripper, args.sam2)  # an error here, before anything is written
+    options.require_folder(f'--out {args.out}', args.out)
     with options.progress_bar() as bar:
         line = bar.add_task('episodes', total=None, note='')
         count = build(args.dataset, args.out, Shape(*args.size, args.rate),
@@ -50,8 +49,9 @@ def run(args: argparse.Namespace) -> int:
                       masks_by=MESH if args.sam2 is None else f'SAM 2, {args.sam2}',
                       workers=args.workers,
                       done=lambda n, total: bar.update(line, completed=n, total=total))
-    Console().print(f'{count} episodes in {args.out}. Next: fourdgen train --data {args.out} '
-                    f'--out {Path("runs") / args.out.name}', highlight=False)
+    options.console().print(
+        f'{count} episodes in {args.out}. Next: fourdgen train --data {args.out} '
+        f'--out {Path("runs") / args.out.name}')
     return 0
 
 

@@ -33,9 +33,8 @@ def add_bags(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from fourdgen_ros.data.bag_job import check
     from fourdgen_ros.data.convert import check_name
@@ -44,21 +43,21 @@ def run(args: argparse.Namespace) -> int:
     load_map(args.map)
     for bag in args.bags:
         check_name(bag)
-    console, reports = Console(), []
+    options.require_json(args.json)
+    console, reports = options.console(), []
     for bag in args.bags:
-        with console.status(f'reading {escape(str(bag))}'):
+        with console.status(Text(f'reading {bag}')):
             report = check(bag, args.map)
         reports.append(report)
         shown = [f for f in report.findings if args.all or f.verdict != 'ok']
         table = Table('what', 'verdict', 'found', box=None, pad_edge=False)
         for f in shown:
-            style = STYLES[f.verdict]
             found = f.found if not f.next else f'{f.found}\n-> {f.next}'
-            table.add_row(escape(f.what), f'[{style}]{f.verdict}[/{style}]', escape(found))
+            table.add_row(f.what, Text(f.verdict, STYLES[f.verdict]), found)
         verdict = 'bad' if report.bad else 'good'
         records = '' if report.records is None else f', {len(report.records.episode)} records'
         style = STYLES['bad' if report.bad else 'ok']
-        console.print(f'{escape(str(bag))}: [{style}]{verdict}[/]{records}', highlight=False)
+        console.print(Text.assemble(f'{bag}: ', (verdict, style), records))
         if shown:
             console.print(table)
     options.write_json(args.json, {'bags': [

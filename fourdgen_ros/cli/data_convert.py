@@ -44,24 +44,22 @@ def run(args: argparse.Namespace) -> int:
 
 def convert_jobs(args: argparse.Namespace, jobs: Sequence[Job]) -> int:
     """Convert with a progress bar; tell what was left out, and what to look at in the rest."""
-    from rich.console import Console
-
     from fourdgen_ros.data.convert import convert
 
+    options.require_json(args.json)
+    options.require_folder(f'--out {args.out}', args.out.parent)
     with options.progress_bar() as bar:
         line = bar.add_task('recordings', total=len(jobs), note='')
         outcomes = convert(jobs, args.out, args.workers, lambda o: bar.update(line, advance=1))
-    console = Console()
+    console = options.console()
     for outcome in outcomes:
         if outcome.episode is None:
-            console.print(f'left out {outcome.source}: {outcome.reason}', style='yellow',
-                          highlight=False, markup=False)
+            console.print(f'left out {outcome.source}: {outcome.reason}', style='yellow')
         for warning in outcome.warnings:
-            console.print(f'warning of {outcome.source}: {warning}', style='yellow',
-                          highlight=False, markup=False)
+            console.print(f'warning of {outcome.source}: {warning}', style='yellow')
     good = [o.episode for o in outcomes if o.episode is not None]
     console.print(f'{len(good)} of {len(outcomes)} recordings, {sum(e.length for e in good)} '
-                  f'records in {args.out}', highlight=False, markup=False)
+                  f'records in {args.out}')
     options.write_json(args.json, {'out': str(args.out), 'recordings': [
         {'source': str(o.source), 'records': 0 if o.episode is None else o.episode.length,
          'reason': o.reason, 'warnings': o.warnings} for o in outcomes]})

@@ -26,17 +26,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from fourdgen_ros.core.errors import InputError
     from fourdgen_ros.data.dataset import Dataset
-    from fourdgen_ros.evaluation.episode_pages import load_frames, save
+    from fourdgen_ros.evaluation.episode_pages import KINDS, load_frames, save
 
+    options.require_file(f'--out {args.out}', args.out, KINDS)
     data = Dataset(args.dataset)
     if not 0 <= args.episode < len(data):
         raise InputError('--episode', expected=f'0 to {len(data) - 1}', got=str(args.episode))
     every = max(1, round(data.fps / args.rate))
     frames = load_frames(data, args.episode, every)
     save(data.episode(args.episode), frames, args.out, every / data.fps)
-    Console().print(f'{args.out}: {len(frames)} pictures', highlight=False)
+    options.console().print(f'{args.out}: {len(frames)} pictures')
     return 0

@@ -36,8 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from fourdgen_ros.cli.demo_report import finish
     from fourdgen_ros.core.errors import InputError
     from fourdgen_ros.evaluation.generators import SIMULATED, model_folder
@@ -54,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError('--view', expected='a demo over ROS', got='--no-ros')
     options.require_json(args.json)
     options.require_folder(f'--out {args.out}', args.out)
-    console = Console(highlight=False)
+    console = options.console()
     if args.no_ros:
         return finish(_in_process(args, console), args, console)
     from fourdgen_ros.cli.demo_ros import run_over_ros

@@ -36,17 +36,19 @@ class Outcome:
 def finish(outcome: Outcome, args: argparse.Namespace, console: Console) -> int:
     """Write pictures and JSON, print the summary and return the exit code."""
     from rich.table import Table
+    from rich.text import Text
 
     from fourdgen_ros.evaluation.generators import fingerprint
     from fourdgen_ros.evaluation.report.load import OUTCOME
     from fourdgen_ros.evaluation.stack import versions
 
     files = _pictures(outcome, args, console)
-    word = '[bold green]done[/]' if outcome.success else '[bold red]not done[/]'
-    console.print(f'\n{args.task}, seed {args.seed}, generator {args.generator}: {word} '
-                  f'after {outcome.segments} segments, {outcome.seconds:.1f} s')
+    word = ('done', 'bold green') if outcome.success else ('not done', 'bold red')
+    console.print(Text.assemble(
+        f'\n{args.task}, seed {args.seed}, generator {args.generator}: ', word,
+        f' after {outcome.segments} segments, {outcome.seconds:.1f} s'))
     if outcome.message:
-        console.print(outcome.message, style='red', markup=False)
+        console.print(outcome.message, style='red')
     console.print(f'furthest stage: {outcome.stage}; ready after {outcome.ready:.1f} s')
     table = Table('segment', *STAGES, box=None)
     for i, timing in enumerate(outcome.timings):
@@ -74,7 +76,13 @@ def finish(outcome: Outcome, args: argparse.Namespace, console: Console) -> int:
 
 
 def _pictures(outcome: Outcome, args: argparse.Namespace, console: Console) -> dict:
-    from fourdgen_ros.evaluation.picture import film, save_gif, save_ply, strip
+    from fourdgen_ros.evaluation.picture import (
+        film,
+        save_gif,
+        save_picture,
+        save_ply,
+        strip,
+    )
 
     if not outcome.recordings:
         return {}
@@ -85,7 +93,7 @@ def _pictures(outcome: Outcome, args: argparse.Namespace, console: Console) -> d
     future = outcome.recordings[-1].future
     with console.status('drawing'):
         save_gif(film(outcome.recordings), files['imagined beside real, film'], future.dt)
-        strip(outcome.recordings).save(files['imagined beside real, picture'])
+        save_picture(strip(outcome.recordings), files['imagined beside real, picture'])
         save_ply(future, future.frames - 1, files['last imagined cloud'])
     return files
 

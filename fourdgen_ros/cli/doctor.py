@@ -21,14 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from fourdgen_ros.cli.checks import CHECKS, examine
 
     options.require_json(args.json)
-    console = Console()
+    console = options.console()
     findings = []
     with console.status('') as status:
         for check in CHECKS:
@@ -42,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     for finding in findings:
         style = STYLES[finding.verdict]
         detail = finding.found if finding.verdict == 'ok' else f'{finding.found}\n-> {finding.next}'
-        table.add_row(finding.name, f'[{style}]{finding.verdict}[/{style}]', escape(detail))
+        table.add_row(finding.name, Text(finding.verdict, style), detail)
     console.print(table)
 
     missing = [finding.name for finding in findings if finding.verdict == 'missing']

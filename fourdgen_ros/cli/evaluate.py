@@ -76,12 +76,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.markdown import Markdown
 
     from fourdgen_ros.evaluation.comparison import Comparison, compare, table
     from fourdgen_ros.evaluation.seeds import Batch
 
+    options.require_folder(f'--out {args.out}', args.out)
     what = Comparison(args.task, args.generator, args.seeds, args.rollouts, args.cameras)
     with options.progress_bar() as bar:
         def start(text: str, total: int) -> None:
@@ -92,7 +92,7 @@ def _compare(args: argparse.Namespace) -> int:
         entries = compare(what, args.out, Batch(args.workers, args.ray), start,
                           lambda row: bar.update(bar.task_ids[-1], advance=1),
                           command=['fourdgen', *sys.argv[1:]])
-    Console().print(Markdown(table(entries)))
+    options.console().print(Markdown(table(entries)))
     return 0
 
 
@@ -118,17 +118,16 @@ def _offline(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace, evaluate: Callable[..., dict]) -> int:
-    from rich.console import Console
-
     from fourdgen_ros.evaluation.seeds import Batch
 
+    options.require_json(args.json)
     with options.progress_bar() as bar:
         line = bar.add_task(f'evaluate {args.generator[0]}', total=len(args.seeds), note='')
         report = evaluate(batch=Batch(args.workers, args.ray, args.json), tracker=args.tracker,
                           steps=args.steps, on_result=lambda row: bar.update(line, advance=1))
     if args.json is not None:
         options.write_json(args.json, report | {'command': ['fourdgen', *sys.argv[1:]]})
-    _print(Console(), report)
+    _print(options.console(), report)
     return 0
 
 
@@ -144,14 +143,14 @@ def _print(console, report: dict) -> None:
             cells = [_number(measures.get(f'{prefix}{key}', {}).get(q), unit, digits)
                      for prefix in ('', 'true_') for q in ('p50', 'p90')]
             table.add_row(text, *cells)
-    console.print(f"\n{report['n']} futures of {report['generator']}", highlight=False)
+    console.print(f"\n{report['n']} futures of {report['generator']}")
     console.print(table)
     missing = measures.get('generation_failures')
     if missing is not None:
         first = next(row['generation_error'] for row in report['futures']
                      if 'generation_error' in row)
         console.print(f"generation failed {missing['failed']} times of {missing['n']}; the first: "
-                      f'{first}', style='yellow', markup=False)
+                      f'{first}', style='yellow')
     for prefix, text in (('', 'generated'), ('true_', 'true')):
         failed = measures.get(f'{prefix}tracking_failures')
         if failed is not None and failed['failed']:

@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--camera', type=Path, nargs='+', metavar='FILE', default=[],
                         help='intrinsics of each view, with --images: JSON with K or fx fy cx cy, '
                              'or camera_info YAML; one file serves all views')
-    parser.add_argument('--depth-unit', type=float, default=0.001,
-                        help='metres a count of the depth images (%(default)s)')
+    parser.add_argument('--depth-unit', type=float,
+                        help='metres a count of the depth images (0.001)')
     options.add_task(parser)
     options.add_generator(parser, 'tiny')
     parser.add_argument('--seed', type=int, default=0, help='of the generator (%(default)s)')
@@ -43,15 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from fourdgen_ros.evaluation.generators import load_generator
 
-    console = Console()
+    console = options.console()
+    _require_use(args)
     if args.from_cell is None:
         observation, state = _read(args), None
     else:
         observation, state = _from_cell(args)
+    options.require_json(args.json)
+    options.require_folder(f'--out {args.out}', args.out)
     with console.status('loading the generator'):
         generator = load_generator(args.generator, state)
     begin = time.perf_counter()  # a class of the user may tell no times of its own
@@ -62,9 +63,9 @@ def run(args: argparse.Namespace) -> int:
         files = _write(future, args.out)
     views, frames, height, width = future.rgb.shape[:4]
     console.print(f'{frames} frames of {views} views, {width}x{height}, {future.dt:g} s apart, by '
-                  f'{future.generator} in {seconds:.2f} s', highlight=False)
+                  f'{future.generator} in {seconds:.2f} s')
     for file in files[:1] + files[-2:]:
-        console.print(f'  {file}', highlight=False)
+        console.print(f'  {file}')
     options.write_json(args.json, {
         'generator': future.generator, 'task': args.task, 'seed': future.seed,
         'steps': future.steps, 'views': list(future.cameras), 'frames': frames, 'height': height,
@@ -73,15 +74,30 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _require_use(args: argparse.Namespace) -> None:
+    """Raise InputError for an option that would do nothing with these images."""
+    from fourdgen_ros.core.errors import InputError
+
+    source = '--from-cell' if args.from_cell is not None else (
+        '--folder' if args.folder is not None else '--images')
+    for option, given, sources in (('--camera', args.camera, ('--images',)),
+                                   ('--depth-unit', args.depth_unit is not None,
+                                    ('--images', '--folder'))):
+        if given and source not in sources:
+            raise InputError(option, expected=f'{" or ".join(sources)} with it', got=source,
+                             hint=f'Leave {option} out.')
+
+
 def _read(args: argparse.Namespace) -> Observation:
     from fourdgen_ros.core.errors import InputError
     from fourdgen_ros.core.types import Observation
-    from fourdgen_ros.evaluation.images import load_folder, load_view
+    from fourdgen_ros.evaluation.images import MILLIMETRE, load_folder, load_view
 
-    if not args.depth_unit > 0:
-        raise InputError('--depth-unit', expected='more than 0 m', got=str(args.depth_unit))
+    unit = MILLIMETRE if args.depth_unit is None else args.depth_unit
+    if not unit > 0:
+        raise InputError('--depth-unit', expected='more than 0 m', got=str(unit))
     if args.folder is not None:
-        return load_folder(args.folder, args.depth_unit)
+        return load_folder(args.folder, unit)
     views = len(args.images) // 2
     if len(args.images) % 2:
         raise InputError('--images', expected='a colour and a depth image for each view',
@@ -94,7 +110,7 @@ def _read(args: argparse.Namespace) -> Observation:
                          hint='In the order of --images: JSON with K, or camera_info YAML.')
     return Observation(tuple(
         load_view(f'view{i}', args.images[2 * i], args.images[2 * i + 1], cameras[i],
-                  args.depth_unit) for i in range(views)))
+                  unit) for i in range(views)))
 
 
 def _from_cell(args: argparse.Namespace):
@@ -110,6 +126,7 @@ def _from_cell(args: argparse.Namespace):
 def _write(future: Future, out: Path) -> list[Path]:
     import numpy as np
 
+    from fourdgen_ros.core.files import whole
     from fourdgen_ros.evaluation.picture import future_film, save_gif, save_ply
 
     out.mkdir(parents=True, exist_ok=True)
@@ -119,8 +136,9 @@ def _write(future: Future, out: Path) -> list[Path]:
         files.append(out / f'frame_{t:02d}.ply')
         save_ply(future, t, files[-1])
     files.append(out / 'future.npz')
-    np.savez_compressed(
-        files[-1], rgb=future.rgb, points=future.points, valid=future.valid,
-        gripper=future.gripper, dt=future.dt, K=future.K, cameras=np.array(future.cameras),
-        frame_id=future.frame_id, generator=future.generator, seed=future.seed)
+    with whole(files[-1]) as stream:
+        np.savez_compressed(
+            stream, rgb=future.rgb, points=future.points, valid=future.valid,
+            gripper=future.gripper, dt=future.dt, K=future.K, cameras=np.array(future.cameras),
+            frame_id=future.frame_id, generator=future.generator, seed=future.seed)
     return files

@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from fourdgen_ros.cli import options
+
 HELP = 'write the gripper as a mesh file, for Isaac ROS'
 
 FORMATS = ('.obj', '.ply', '.stl')
@@ -24,21 +26,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from fourdgen_ros.core.errors import InputError
+    from fourdgen_ros.core.files import whole
     from fourdgen_ros.tracker.estimator import gripper_object
     from fourdgen_ros.tracker.gripper_model import load_gripper
 
-    if args.out.suffix not in FORMATS:
-        raise InputError('--out', expected=f'a name that ends with {", ".join(FORMATS)}',
-                         got=str(args.out))
+    options.require_file(f'--out {args.out}', args.out, FORMATS)
     tracked = gripper_object(load_gripper(args.gripper), args.opening)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    tracked.mesh.export(args.out)
+    with whole(args.out) as stream:
+        tracked.mesh.export(stream, args.out.suffix[1:])
     extents = ' x '.join(f'{1e3 * v:.0f}' for v in tracked.mesh.extents)
     x, y, z = 1e3 * tracked.T_tcp_object[:3, 3]
-    Console().print(f'{args.out}: {len(tracked.mesh.faces)} triangles, {extents} mm, in metres; '
-                    f'its origin lies at {x:.1f}, {y:.1f}, {z:.1f} mm in the frame of the tool '
-                    f'centre point', highlight=False, soft_wrap=True)
+    options.console(soft_wrap=True).print(
+        f'{args.out}: {len(tracked.mesh.faces)} triangles, {extents} mm, in metres; its origin '
+        f'lies at {x:.1f}, {y:.1f}, {z:.1f} mm in the frame of the tool centre point')
     return 0

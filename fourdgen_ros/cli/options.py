@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.files import write_whole
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress
 
     from fourdgen_ros.core.sensor_faults import Fault
@@ -123,13 +125,20 @@ def require_task(name: str) -> None:
 
 
 def require_json(file: Path | None) -> None:
-    """Make the folder of --json, before long work. Raises InputError where nothing can be written
-    there."""
-    if file is None:
-        return
-    require_folder(f'--json {file}', file.parent)
+    """`require_file` for --json."""
+    if file is not None:
+        require_file(f'--json {file}', file)
+
+
+def require_file(option: str, file: Path, kinds: Sequence[str] = ()) -> None:
+    """Make the folder of the file that an option names, before long work. Raises InputError where
+    nothing can be written there, and for a name that ends with none of `kinds`, where told."""
+    if kinds and file.suffix not in kinds:
+        raise InputError(option, expected=f'a name that ends with {", ".join(kinds)}',
+                         got=repr(file.suffix))
+    require_folder(option, file.parent)
     if file.is_dir():
-        raise InputError(f'--json {file}', expected='a file that can be written', got='a folder',
+        raise InputError(option, expected='a file that can be written', got='a folder',
                          hint='Name a file in it.')
 
 
@@ -153,8 +162,15 @@ def write_json(file: Path | None, value: dict) -> None:
         write_whole(file, json.dumps(value, indent=1) + '\n')
 
 
+def console(*, soft_wrap: bool = False) -> Console:
+    """What verbs print to: square brackets in paths and messages are no markup."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False, highlight=False, soft_wrap=soft_wrap)
+
+
 def progress_bar() -> Progress:
-    """Bar with count, time and a field `note`."""
+    """Bar with count, time and a field `note`; its `console` is as above."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -164,5 +180,6 @@ def progress_bar() -> Progress:
         TimeRemainingColumn,
     )
 
-    return Progress(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
-                    TimeElapsedColumn(), TimeRemainingColumn(), TextColumn('{task.fields[note]}'))
+    return Progress(TextColumn('{task.description}', markup=False), BarColumn(),
+                    MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+                    TextColumn('{task.fields[note]}', markup=False), console=console())

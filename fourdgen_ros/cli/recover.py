@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from fourdgen_ros.cli import options
+
 HELP = 'make a whole bag of one whose recorder was killed'
 
 
@@ -19,24 +21,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from fourdgen_ros.data.bag_recovery import recover
 
-    console = Console()
+    console = options.console()
     bag = args.bag.resolve()
     out = args.out
     if out is None:
         out = bag.parent.parent / bag.name if bag.parent.name == '.partial' else (
             bag.with_name(f'{bag.name}_recovered'))
+    options.require_folder(f'--out {out}', out.parent)
     with console.status('copying'):
         recovery = recover(bag, out)
     seconds = (recovery.extent.end_ns - recovery.extent.start_ns) * 1e-9
-    console.print(f'{out}: {recovery.extent.messages} messages in {seconds:.1f} s', highlight=False)
+    console.print(f'{out}: {recovery.extent.messages} messages in {seconds:.1f} s')
     if recovery.damaged_chunks:
         console.print(f'{recovery.damaged_chunks} chunks were damaged and are left out')
     if recovery.orphans:
         console.print(f'{recovery.orphans} messages are left out: what named their topics is '
                       f'damaged')
-    console.print(f'When you have looked at it, delete {bag}', highlight=False)
+    console.print(f'When you have looked at it, delete {bag}')
     return 0

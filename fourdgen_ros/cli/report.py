@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from fourdgen_ros.cli import options
+
 HELP = 'write one HTML page of evaluations, rollouts and demos'
 
 
@@ -24,6 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from fourdgen_ros.evaluation.report.load import load_runs
     from fourdgen_ros.evaluation.report.page import write_report
 
+    options.require_file(f'--out {args.out}', args.out)
     write_report(load_runs(args.runs), args.out)
     print(f'{args.out}: {args.out.stat().st_size / 1e3:.0f} kB')
     return 0

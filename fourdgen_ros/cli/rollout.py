@@ -33,8 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from fourdgen_ros.core.errors import InputError
     from fourdgen_ros.evaluation.generators import model_folder
     from fourdgen_ros.evaluation.road import RoadConfig
@@ -49,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     spec = RolloutSpec(args.task, args.generator, RoadConfig(
         frames=args.frames, max_segments=args.max_segments, steps=args.steps), args.cameras,
         options.parse_fault(args.fault))
+    options.require_json(args.json)
     successes = 0
     with options.progress_bar() as bar:
         line = bar.add_task(f'rollout {args.generator}', total=len(args.seeds), note='')
@@ -58,28 +57,30 @@ def run(args: argparse.Namespace) -> int:
             successes += row['success']
             if not row['success']:
                 bar.console.print(f"seed {row['seed']}: {row['cause']} after stage "
-                                  f"{row['stage']!r}: {row['message']}", highlight=False)
+                                  f"{row['stage']!r}: {row['message']}")
             bar.update(line, advance=1, note=f'{successes} successes')
 
         report = rollout(spec, args.seeds, Batch(args.workers, args.ray, args.json), show,
                          strips=args.strips)
     if args.json is not None:
         options.write_json(args.json, report | {'command': ['fourdgen', *sys.argv[1:]]})
-    _print(Console(), report)
+    _print(options.console(), report)
     return 0
 
 
 def _print(console, report: dict) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     low, high = report['wilson95']
-    console.print(f"\n[bold]{report['successes']}/{report['n']}[/bold] successes "
-                  f'({100 * report["rate"]:.0f} %, 95 % interval {100 * low:.0f} to '
-                  f'{100 * high:.0f} %)', highlight=False)
+    console.print(Text.assemble(
+        '\n', (f"{report['successes']}/{report['n']}", 'bold'),
+        f' successes ({100 * report["rate"]:.0f} %, 95 % interval {100 * low:.0f} to '
+        f'{100 * high:.0f} %)'))
     for name in ('causes', 'stages', 'retries'):
         if report[name]:
             listed = ', '.join(f'{key} {count}' for key, count in sorted(report[name].items()))
-            console.print(f'{name}: {listed}', highlight=False)
+            console.print(f'{name}: {listed}')
     table = Table('stage', 'p50', 'p95', 'n', box=None)
     for stage, value in report['latency_s'].items():
         if value['n']:

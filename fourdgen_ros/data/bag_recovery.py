@@ -38,21 +38,18 @@ def recover(bag: Path, out: Path, *, compression: str = 'none') -> Recovery:
     there as a whole or not at all. Raises InputError when there is no MCAP file, nothing in it can
     be read, `out` exists or its disk is full.
     """
-    files = sorted(bag.glob('*.mcap')) if bag.is_dir() else []
-    if len(files) != 1:
-        raise InputError(str(bag), expected='a folder with one .mcap file', got=f'{len(files)}',
-                         hint='Bags in several files: `ros2 bag reindex -s mcap`.')
+    file = _only_file(bag)
     if out.exists():
         raise InputError(str(out), expected='a folder that does not exist yet', got='one that does')
     try:
         custom_data = bag_metadata.custom_data(bag)
     except InputError:  # killed before it was written
         custom_data = {}
-    chunks = _Chunks(files[0])
+    chunks = _Chunks(file)
     messages = iter(chunks)
     first = next(messages, None)
     if first is None:
-        raise InputError(str(files[0]), expected='at least one whole chunk of messages', got='none')
+        raise InputError(str(file), expected='at least one whole chunk of messages', got='none')
     part = out.with_name(f'.{out.name}.recovering')
     shutil.rmtree(part, ignore_errors=True)  # of an attempt that was stopped
     try:
@@ -67,6 +64,23 @@ def recover(bag: Path, out: Path, *, compression: str = 'none') -> Recovery:
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Recovery(writer.extent, chunks.damaged, chunks.orphans)
+
+
+def _only_file(bag: Path) -> Path:
+    files = sorted(bag.glob('*.mcap'))
+    if len(files) == 1:
+        return files[0]
+    if not bag.exists():
+        got, hint = 'nothing there', ''
+    elif not bag.is_dir():
+        got, hint = 'a file', f'Give its folder, {bag.parent}.'
+    elif files:
+        got, hint = f'{len(files)} of them', 'Try `ros2 bag reindex -s mcap`.'
+    elif any(bag.glob('*.db3')):
+        got, hint = 'no .mcap file but .db3', 'Try `ros2 bag reindex -s sqlite3`.'
+    else:
+        got, hint = 'no .mcap file', 'Nothing was recorded into this folder.'
+    raise InputError(f'bag {bag}', expected='a folder with one .mcap file', got=got, hint=hint)
 
 
 def _copy(messages: Iterable[tuple[Any, Any, Any]], writer: BagWriter) -> None:

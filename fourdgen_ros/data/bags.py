@@ -113,10 +113,13 @@ def _check(path: Path) -> None:
         return
     metadata = path / bag_metadata.FILE
     if not metadata.is_file():
-        bags = any(path.glob(f'*/{bag_metadata.FILE}'))
-        raise InputError(f'bag {path}', expected='metadata.yaml in it',
-                         got='none, but folders that have one' if bags else 'none',
-                         hint=f'Give them: {path}/*' if bags else _repair(path))
+        if any(path.glob(f'*/{bag_metadata.FILE}')):
+            got, hint = 'none, but folders that have one', f'Give them: {path}/*'
+        elif any(path.glob('*.mcap')) or any(path.glob('*.db3')):
+            got, hint = 'none', _repair(path)
+        else:
+            got, hint = 'none, nor any recording', 'Give a folder with .mcap or .db3 files.'
+        raise InputError(f'bag {path}', expected='metadata.yaml in it', got=got, hint=hint)
     for name in _listed(path):
         parts = PurePosixPath(name)
         if parts.is_absolute() or '..' in parts.parts:
@@ -184,7 +187,7 @@ def _rename(path: Path) -> str:
 
 def _repair(path: Path) -> str:
     """The next step with a damaged bag."""
-    if path.is_dir() and any(path.glob('*.mcap')):
+    if path.is_dir() and len(list(path.glob('*.mcap'))) == 1:
         how = 'try `fourdgen recover`, or `ros2 bag reindex`.'
     else:
         how = 'try `ros2 bag reindex` on the folder.'

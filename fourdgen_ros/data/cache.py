@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.camera import resize_color, resize_intrinsics, resize_nearest
 from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.files import write_whole
 from fourdgen_ros.core.images import metres
 from fourdgen_ros.data.convert import files
 from fourdgen_ros.data.dataset import Dataset, Picture
@@ -81,8 +82,8 @@ def build(root: Path, out: Path, shape: Shape, masks: Callable[[], GripperMasks]
             workers, mp_context=context) as pool:
         for count, (index, digest) in enumerate(zip(todo, pool.map(work, todo), strict=True)):
             sums[_file(index)] = digest
-            _write_atomically(out / SUMS, ''.join(
-                f'{value}  {name}\n' for name, value in sorted(sums.items())).encode())
+            write_whole(out / SUMS, ''.join(
+                f'{value}  {name}\n' for name, value in sorted(sums.items())))
             if done is not None:
                 done(len(chosen) - len(todo) + count + 1, len(chosen))
     return len(chosen)
@@ -210,14 +211,7 @@ def _write_meta(out: Path, data: Dataset, task: str, shape: Shape, episodes: int
                          got='one with other files', hint='Write into another folder.')
     else:
         meta |= state
-        text = json.dumps(meta, indent=2, ensure_ascii=False) + '\n'
-        _write_atomically(file, text.encode())
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    part.write_bytes(data)
-    os.replace(part, path)
+        write_whole(file, json.dumps(meta, indent=2, ensure_ascii=False) + '\n')
 
 
 def _file(index: int) -> str:

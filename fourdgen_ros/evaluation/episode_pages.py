@@ -23,13 +23,15 @@ from fourdgen_ros.core.camera import (
     resize_nearest,
 )
 from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.files import write_whole
 from fourdgen_ros.core.images import metres
 from fourdgen_ros.data.dataset import Dataset
 from fourdgen_ros.data.episode import COLOUR, DEPTH, Episode
 from fourdgen_ros.evaluation import drawing
 from fourdgen_ros.evaluation.drawing import REAL
-from fourdgen_ros.evaluation.picture import save_gif
+from fourdgen_ros.evaluation.picture import save_gif, save_picture
 
+KINDS = '.gif', '.png', '.html'
 SHOWN = 240, 320  # pixels of a panel
 _GAP = 4
 _WORKSPACE = 0.75  # m around the middle of the TCP's path that the cloud shows
@@ -95,12 +97,7 @@ def pages(episode: Episode, frames: Sequence[Frame]) -> Iterator[Image.Image]:
 
 
 def save(episode: Episode, frames: Sequence[Frame], path: Path, seconds: float) -> None:
-    """Write a .gif, a .png (up to six moments below each other) or a .html with a slider.
-
-    Raises InputError for another kind of file.
-    """
-    if path.suffix not in ('.gif', '.png', '.html'):
-        raise InputError(f'--out {path}', expected='a .gif, .png or .html file', got=path.suffix)
+    """Write one of `KINDS`: a film, up to six moments below each other, or a page with a slider."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == '.gif':
         save_gif(pages(episode, frames), path, seconds)
@@ -111,9 +108,9 @@ def save(episode: Episode, frames: Sequence[Frame], path: Path, seconds: float) 
                           drawing.PAPER)
         for k, page in enumerate(shown):
             sheet.paste(page, (0, k * (page.height + 2 * _GAP)))
-        sheet.save(path)
+        save_picture(sheet, path)
     else:
-        path.write_text(_html(episode, list(pages(episode, frames)), seconds), encoding='utf-8')
+        write_whole(path, _html(episode, list(pages(episode, frames)), seconds))
 
 
 def _colour_panel(episode: Episode, frame: Frame, v: int) -> Image.Image:

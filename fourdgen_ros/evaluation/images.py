@@ -24,8 +24,10 @@ def load_folder(folder: Path, depth_unit: float = MILLIMETRE) -> Observation:
     is the reference. Raises InputError."""
     colour = sorted(p for p in folder.glob('*') if p.name.lower().endswith(_COLOUR))
     if not colour:
+        got = ('no NAME_rgb.png' if folder.is_dir() else
+               'a file' if folder.exists() else 'no such folder')
         raise InputError(f'folder {folder}', expected='NAME_rgb.png, NAME_depth.png and '
-                         'NAME_camera.json for every view', got='no NAME_rgb.png',
+                         'NAME_camera.json for every view', got=got,
                          hint='Name the files so, or name them one by one with --images.')
     views = []
     for path in colour:

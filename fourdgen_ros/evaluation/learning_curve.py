@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.files import whole
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,13 @@ class Closed:
 def read_run(folder: Path, measure: str, batch: int) -> Run:
     """The validations in `folder`/log.jsonl, whose steps are of `batch` samples each.
 
-    Raises InputError when there is no such log, or it never tells `measure`.
+    Raises InputError when there is no such log, it is damaged, or it never tells `measure`.
     """
     file = folder / 'log.jsonl'
     if not file.is_file():
         raise InputError(f'training run {folder}', expected='log.jsonl', got='no such file',
                          hint='Name the folder of a stage, as runs/tiny/dynamics.')
-    rows = [json.loads(line) for line in file.read_text(encoding='utf-8').splitlines()]
-    told = [(batch * row['step'], row['validation']) for row in rows if 'validation' in row]
+    told = [(batch * row['step'], row['validation']) for row in _rows(file) if 'validation' in row]
     values = {samples: value[measure] for samples, value in told if measure in value}
     if not values:
         known = sorted({key for _, value in told for key in value})
@@ -52,6 +52,20 @@ def read_run(folder: Path, measure: str, batch: int) -> Run:
     return Run(name, tuple(sorted(values)), tuple(values[s] for s in sorted(values)))
 
 
+def _rows(file: Path) -> list[dict]:
+    """The rows of a log without the last line, if it was cut off."""
+    lines, rows = file.read_bytes().splitlines(keepends=True), []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number == len(lines) and not line.endswith(b'\n'):
+                break
+            raise InputError(f'{file}, line {number}', expected='JSON', got=str(error),
+                             hint='If a run that was killed has cut it off, delete it.') from error
+    return rows
+
+
 def read_closed(samples: int, file: Path) -> Closed:
     """A report of `fourdgen rollout`, or of the closed loop in a table. Raises InputError when it
     is none."""
@@ -59,7 +73,7 @@ def read_closed(samples: int, file: Path) -> Closed:
         report = json.loads(file.read_text(encoding='utf-8'))
         low, high = report['wilson95']
         return Closed(samples, report['rate'], (low, high), report['n'])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f'closed-loop report {file}', expected='JSON of fourdgen rollout',
                          got=f'{type(error).__name__}: {error}') from error
 
@@ -91,4 +105,5 @@ def save_curve(runs: Sequence[Run], closed: Sequence[Closed], measure: str, file
         right.set_ylim(0.0, 1.02)
         right.set_ylabel('success (black), Wilson 95 %')
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120)
+    with whole(file) as stream:
+        figure.savefig(stream, format=file.suffix[1:], dpi=120)

@@ -8,7 +8,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from fourdgen_ros.core.errors import InputError
-from fourdgen_ros.core.files import write_whole
+from fourdgen_ros.core.files import naming, write_whole
 
 
 class PartialResults:
@@ -25,8 +25,8 @@ class PartialResults:
         self.rows: list[dict] = []
         file.parent.mkdir(parents=True, exist_ok=True)
         entries = self._read() if self._partial.exists() else []
-        if not entries:
-            self.add(identity)
+        if len(entries) < 2:  # an identity without rows binds no run
+            write_whole(self._partial, json.dumps(identity) + '\n')
             return
         if entries[0] != json.loads(json.dumps(identity)):
             raise InputError(f'unfinished report {self._partial}', expected=json.dumps(identity),
@@ -44,13 +44,14 @@ class PartialResults:
 
     def add(self, row: dict) -> None:
         """Keep one more row."""
-        with self._partial.open('a', encoding='utf-8') as stream:
+        with naming(self._partial), self._partial.open('a', encoding='utf-8') as stream:
             stream.write(json.dumps(row) + '\n')
 
-    def finish(self, report: dict) -> None:
-        """Write the report and forget the rows."""
+    def finish(self, report: dict, *, keep: bool = False) -> None:
+        """Write the report and, unless some are to `keep` for another, forget the rows."""
         write_whole(self._file, json.dumps(report, indent=1) + '\n')
-        self._partial.unlink()
+        if not keep:
+            self._partial.unlink()
 
 
 def _entry(line: bytes) -> dict | None:

@@ -12,6 +12,7 @@ import trimesh
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from fourdgen_ros.core.files import whole
 from fourdgen_ros.core.types import Future
 from fourdgen_ros.evaluation import drawing
 from fourdgen_ros.evaluation.drawing import IMAGINED, REAL
@@ -140,12 +141,21 @@ def outlined(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint
     return out.round().astype(np.uint8)
 
 
+def save_picture(image: Image.Image, path: Path, **options: object) -> None:
+    """A still picture in the format that its name ends with; `options` are those of the format."""
+    kind = Image.registered_extensions()[path.suffix]
+    with whole(path) as stream:
+        image.save(stream, kind, **options)
+
+
 def save_gif(pages: Iterator[Image.Image], path: Path, frame_seconds: float) -> None:
     """Endless film; its last picture stays for a second longer."""
     images = [_with_palette(page) for page in pages]
     durations = [round(1000 * frame_seconds)] * len(images)
     durations[-1] += 1000
-    images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0)
+    with whole(path) as stream:
+        images[0].save(stream, 'GIF', save_all=True, append_images=images[1:], duration=durations,
+                       loop=0)
 
 
 def _with_palette(page: Image.Image) -> Image.Image:
@@ -167,4 +177,5 @@ def fused_cloud(future: Future, frame: int) -> tuple[NDArray[np.float32], NDArra
 def save_ply(future: Future, frame: int, path: Path) -> None:
     """Binary PLY of the fused cloud of one frame."""
     points, colours = fused_cloud(future, frame)
-    trimesh.PointCloud(points, colours).export(path)
+    with whole(path) as stream:
+        trimesh.PointCloud(points, colours).export(stream, 'ply')

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from fourdgen_ros.core import se3
-from fourdgen_ros.core.errors import FourdgenError
+from fourdgen_ros.core.errors import FourdgenError, InputError
 from fourdgen_ros.core.types import Future, GripperTrajectory, MotionPlan, Observation
 from fourdgen_ros.evaluation.execution import execute
 from fourdgen_ros.evaluation.recording import Recorder, Recording
@@ -105,7 +105,8 @@ class Road:
         """From the cell's present state until success or `max_segments`.
 
         `seed` is the first seed of the generator. With `record` each segment keeps its future and
-        what happened. The errors of stages end up in the result; others are raised.
+        what happened. The errors of stages end up in the result; others are raised, as InputError
+        for a future with fewer frames than are to be executed.
         """
         start, started = time.perf_counter(), self.cell.time
         segments: list[Segment] = []
@@ -150,6 +151,10 @@ class Road:
         cell, config = self.cell, self.config
         observation = cell.observe(config.height, config.width)
         future, trajectory = self._imagine(segment, observation, seed, recorder)
+        if config.frames > len(trajectory.poses):
+            raise InputError('frames of each future to execute', got=str(config.frames),
+                             expected=f'at most {len(trajectory.poses)}, as many as there are',
+                             hint='`fourdgen rollout` has --frames.')
         segment.confidence = float(trajectory.confidence[:config.frames].min())
         with self._stage(segment, 'plan'):
             plan = self.planner.plan(trajectory, cell.joint_positions, cell.opening,

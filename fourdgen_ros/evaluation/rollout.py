@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
-from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.errors import FourdgenError, InputError
 from fourdgen_ros.core.sensor_faults import Fault
 from fourdgen_ros.evaluation.faulty import require_sight
 from fourdgen_ros.evaluation.generators import fingerprint, is_policy, settings
@@ -55,7 +55,8 @@ class RolloutSpec:
 
 def run_seed(road: Road, seed: int, strips: Path | None = None) -> dict:
     """Outcome of one seed as JSON; an unexpected error is a failure with cause 'error'. A failure
-    leaves a picture in the folder `strips`."""
+    leaves a picture in the folder `strips`. Raises FourdgenError of what is no stage's, such as a
+    renderer that is missing: no seed could do better."""
     start = time.perf_counter()
     try:
         road.cell.reset(seed)
@@ -64,6 +65,8 @@ def run_seed(road: Road, seed: int, strips: Path | None = None) -> dict:
         if strips is not None and not result.success:
             row['strip'] = save_strip(result, seed, strips)
         return row
+    except FourdgenError:
+        raise
     except Exception as error:  # one bad seed must not lose the others
         log.error('seed %d:\n%s', seed, traceback.format_exc())
         return {'seed': seed, 'success': False, 'stage': road.cell.stage(), 'cause': 'error',

@@ -19,8 +19,9 @@ class Batch:
 
     workers: processes, or Ray actors with `ray`, see `pool.results`. file: where the report goes;
     finished seeds are kept beside it until it is complete, so that an interrupted run goes on where
-    it was. reuse: a finished report of the same measurement and seeds in `file` is returned as it
-    is; one that cannot be read is not finished.
+    it was; those of a run over more seeds stay until it has gone on, too. reuse: a finished report
+    of the same measurement and seeds in `file` is returned as it is; one that cannot be read is not
+    finished.
     """
 
     workers: int = 1
@@ -47,8 +48,8 @@ class Batch:
         if finished is not None:
             return finished
         kept = PartialResults(self.file, identity) if self.file is not None else None
-        rows = {row['seed']: row for row in (kept.rows if kept is not None else ())
-                if row['seed'] in set(seeds)}
+        known = {row['seed']: row for row in (kept.rows if kept is not None else ())}
+        rows = {seed: known[seed] for seed in seeds if seed in known}
         for row in rows.values():
             on_result(row)
         missing = [seed for seed in seeds if seed not in rows]
@@ -59,7 +60,7 @@ class Batch:
             on_result(row)
         whole = report([rows[seed] for seed in seeds]) | mark
         if kept is not None:
-            kept.finish(whole)
+            kept.finish(whole, keep=not known.keys() <= rows.keys())
         return whole
 
     def _finished(self, mark: dict) -> dict | None:

@@ -35,7 +35,7 @@ def save_strip(result: RoadResult, seed: int, folder: Path) -> str:
         return ''
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f'seed_{seed:04d}.jpg'
-    _stacked(pages).save(file, quality=_QUALITY)
+    picture.save_picture(_stacked(pages), file, quality=_QUALITY)
     return f'{folder.name}/{file.name}'
 
 

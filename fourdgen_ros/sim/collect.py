@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.files import whole
 from fourdgen_ros.core.pool import process_results
 from fourdgen_ros.sim.cameras import FIXED, checked_set
 from fourdgen_ros.sim.cell import Appearance, Cell
@@ -205,10 +206,8 @@ def store(out: Path, seed: int, episode: dict[str, NDArray]) -> None:
 
 
 def _write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    with open(part, 'wb') as stream:
+    with whole(path) as stream:
         write(stream)
-    os.replace(part, path)
 
 
 def _recorder(task: str, camera_set: str, out: Path, perturb: bool) -> Callable[[int], bool]:

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
+
+from fourdgen_ros.core.errors import FourdgenError
 
 _FAR = 6.5  # m; depth cameras of the kind simulated here see no further
 
@@ -20,13 +23,19 @@ class SceneRenderer:
     """
 
     def __init__(self, model: mujoco.MjModel) -> None:
+        """Raises FourdgenError where OpenGL cannot render."""
         g = model.vis.global_
-        self._gl = mujoco.GLContext(int(g.offwidth), int(g.offheight))
-        self._gl.make_current()
+        try:
+            self._gl = mujoco.GLContext(int(g.offwidth), int(g.offheight))
+            self._gl.make_current()
+            self._context = mujoco.MjrContext(model, int(mujoco.mjtFontScale.mjFONTSCALE_100))
+        except Exception as error:  # each platform of OpenGL has its own
+            raise FourdgenError('rendering', expected='a display, or MUJOCO_GL=egl',
+                                got=f'MUJOCO_GL={os.environ.get("MUJOCO_GL", "")}: {error}',
+                                hint='Run `fourdgen doctor`.') from error
         self._model = model
         self._scene = mujoco.MjvScene(model, maxgeom=600)
         self._option = mujoco.MjvOption()
-        self._context = mujoco.MjrContext(model, int(mujoco.mjtFontScale.mjFONTSCALE_100))
         mujoco.mjr_setBuffer(int(mujoco.mjtFramebuffer.mjFB_OFFSCREEN), self._context)
         self._context.readDepthMap = int(mujoco.mjtDepthMap.mjDEPTH_ZEROFAR)
         weakref.finalize(self, _free, self._gl, self._context).atexit = False

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from fourdgen_ros.cli import __main__ as cli
-from fourdgen_ros.cli import checks, doctor
+from fourdgen_ros.cli import checks, doctor, generate
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.paths import share_directory
 
@@ -35,6 +38,23 @@ def test_an_interrupt_exits_as_shells_expect(
     monkeypatch.setattr(doctor, 'run', run)
     assert cli.main(['doctor']) == 130
     assert 'Traceback' not in capsys.readouterr().err
+
+
+def test_an_error_of_the_file_system_is_one_message(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    def run(args: argparse.Namespace) -> int:
+        raise OSError(errno.ENOSPC, 'No space left on device', 'f.gif')
+
+    monkeypatch.setattr(doctor, 'run', run)
+    assert cli.main(['doctor']) == 1
+    assert capsys.readouterr().err == 'fourdgen: error: f.gif: No space left on device\n'
+
+
+def test_a_full_disk_is_named_by_the_file(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(checks, 'CHECKS', ())
+    assert cli.main(['doctor', '--json', '/dev/full']) == 1
+    assert capsys.readouterr().err == 'fourdgen: error: /dev/full: No space left on device\n'
 
 
 def test_an_error_that_is_not_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,21 +126,59 @@ def test_a_generator_that_no_node_has_is_refused_before_anything_starts(
     assert not out.exists()
 
 
-@pytest.mark.parametrize(('verb', 'option'), [
-    ('doctor', '--json'), ('demo', '--json'), ('demo', '--out')])
+@pytest.mark.parametrize(('options', 'message'), [
+    ('--from-cell 7 --camera file', '--camera; expected --images with it; got --from-cell'),
+    ('--folder F --camera file', '--camera; expected --images with it; got --folder'),
+    ('--from-cell 7 --depth-unit 0.001',
+     '--depth-unit; expected --images or --folder with it; got --from-cell')])
+def test_an_option_of_generate_that_would_do_nothing_is_refused(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, options: str,
+        message: str) -> None:
+    for name in ('_read', '_from_cell'):
+        monkeypatch.setattr(generate, name, lambda args: pytest.fail('it has begun'))
+    assert cli.main(['generate', *options.split()]) == 1
+    assert message in ' '.join(capsys.readouterr().err.split())
+
+
+_MAP = share_directory() / 'config' / 'data' / 'realsense_franka.yaml'
+_GENERATE = 'generate --from-cell 7 --generator oracle', 'evaluation.generators.load_generator'
+_COLLECT = 'collect --episodes 1 --out out', 'sim.collect.collect'
+_CONVERT = f'data convert bag --map {_MAP} --out out', 'data.convert.convert'
+_DEMO = 'demo', 'cli.demo_ros.run_over_ros'
+
+
+@pytest.mark.parametrize(('verb', 'work', 'option', 'name'), [
+    ('doctor', 'cli.checks.examine', '--json', 'x'),
+    (*_DEMO, '--json', 'x'), (*_DEMO, '--out', 'x'),
+    (*_GENERATE, '--json', 'x'), (*_GENERATE, '--out', 'x'),
+    ('rollout --generator oracle', 'evaluation.rollout.rollout', '--json', 'x'),
+    ('evaluate --generator oracle', 'evaluation.openloop.evaluate', '--json', 'x'),
+    ('evaluate --generator oracle', 'evaluation.comparison.compare', '--out', 'x'),
+    (*_COLLECT, '--json', 'x'), (*_COLLECT, '--out', 'x'),
+    (f'data check bag --map {_MAP}', 'data.bag_job.check', '--json', 'x'),
+    (*_CONVERT, '--json', 'x'), (*_CONVERT, '--out', 'x'),
+    ('data import episode', 'data.convert.convert', '--out', 'x'),
+    ('data cache set', 'data.cache.build', '--out', 'x'),
+    ('data show set', 'data.dataset.Dataset', '--out', 'x.png'),
+    ('recover bag', 'data.bag_recovery.recover', '--out', 'x'),
+    ('convert weights', 'generator.svd.convert.convert', '--out', 'x'),
+    ('mesh', 'tracker.estimator.gripper_object', '--out', 'x.obj'),
+    ('report run', 'evaluation.report.load.load_runs', '--out', 'x'),
+    ('curve run', 'evaluation.learning_curve.read_run', '--out', 'x.png')])
 def test_an_output_that_cannot_be_written_is_refused_before_anything_starts(
         tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, verb: str,
-        option: str) -> None:
+        work: str, option: str, name: str) -> None:
     monkeypatch.chdir(tmp_path)
 
-    def started(*_: object) -> None:
+    def started(*_: object, **__: object) -> None:
         pytest.fail('it has begun')
 
-    monkeypatch.setattr(checks, 'examine', started)
-    monkeypatch.setattr('fourdgen_ros.cli.demo_ros.run_over_ros', started)
-    (tmp_path / 'file').write_text('')
-    assert cli.main([verb, option, str(tmp_path / 'file' / 'x')]) == 1
-    assert f'{option} {tmp_path / "file" / "x"}; expected a folder that can be made' in ' '.join(
+    monkeypatch.setattr(f'fourdgen_ros.{work}', started)
+    monkeypatch.setattr('fourdgen_ros.cli.generate._from_cell', lambda args: (None, None))
+    file = tmp_path / 'file' / name
+    file.parent.write_text('')
+    assert cli.main([*verb.split(), option, str(file)]) == 1
+    assert f'{option} {file}; expected a folder that can be made' in ' '.join(
         capsys.readouterr().err.split())
 
 
@@ -136,6 +194,26 @@ def test_the_report_of_doctor_makes_its_folder_and_markup_is_text(
     assert "pip install '.[svd]'" in said
     assert '[/] no closing tag' in said
     assert json.loads((tmp_path / 'new' / 'x.json').read_text())['ok']
+
+
+def test_texts_of_a_user_are_printed_as_they_are(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    message = 'no weights [/data/w.pt] in runs[new]/:dog:'
+
+    def rollout(_: object, __: object, ___: object, on_result: Callable, **____: object) -> dict:
+        on_result({'seed': 7, 'success': False, 'cause': 'error', 'stage': 'none',
+                   'message': message})
+        raise InputError('enough')
+
+    monkeypatch.setattr('fourdgen_ros.evaluation.rollout.rollout', rollout)
+    assert cli.main(['rollout', '--generator', 'oracle']) == 1
+    assert message in ' '.join(capsys.readouterr().out.split())
+
+
+def test_all_verbs_print_to_the_one_kind_of_console() -> None:
+    own = [file.name for file in Path(cli.__file__).parent.glob('*.py')
+           if 'Console(' in file.read_text(encoding='utf-8')]
+    assert own == ['options.py']
 
 
 def test_help_groups_the_verbs_by_the_path_of_a_user(capsys: pytest.CaptureFixture) -> None:

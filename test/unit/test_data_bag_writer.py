@@ -240,9 +240,17 @@ def test_a_folder_that_exists_is_not_touched(tmp_path: Path) -> None:
     assert not (tmp_path / 'other').exists()
 
 
-def test_nothing_to_recover_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match='one .mcap file'):
-        recover(tmp_path, tmp_path / 'out')
+@pytest.mark.parametrize(('bag', 'files', 'got', 'hint'), [
+    ('gone', [], 'got nothing there', ''), ('file', ['file'], 'got a file', 'its folder'),
+    ('', [], 'got no .mcap file', ''), ('', ['x.db3'], 'got no .mcap file', 'reindex -s sqlite3'),
+    ('', ['a.mcap', 'b.mcap'], 'got 2 of them', 'reindex -s mcap')])
+def test_nothing_to_recover_is_said(tmp_path: Path, bag: str, files: list[str], got: str,
+                                    hint: str) -> None:
+    for name in files:
+        (tmp_path / name).write_text('')
+    with pytest.raises(InputError, match=f'one .mcap file.*{got}') as error:
+        recover(tmp_path / bag, tmp_path / 'out')
+    assert hint in error.value.hint and ('reindex' in hint) == ('reindex' in error.value.hint)
     assert not (tmp_path / 'out').exists()
 
 

@@ -267,6 +267,18 @@ def test_a_bag_without_metadata_is_named(tmp_path: Path) -> None:
         pass
 
 
+def test_reindex_is_advised_only_where_there_is_a_recording(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r'got none, nor any recording') as error, open_bag(
+            tmp_path):
+        pass
+    assert 'reindex' not in error.value.hint
+    for number in range(2):
+        (tmp_path / f'bag_{number}.mcap').write_bytes(b'')
+    with pytest.raises(InputError, match='metadata.yaml') as error, open_bag(tmp_path):
+        pass
+    assert 'ros2 bag reindex' in error.value.hint and 'recover' not in error.value.hint
+
+
 @pytest.mark.parametrize('name', ['../../secret.mcap', '/etc/passwd'])
 def test_a_bag_that_points_outside_its_folder_is_refused(tmp_path: Path, name: str) -> None:
     bag = write_bag(tmp_path / 'bag', SHORT)

@@ -53,7 +53,7 @@ def test_the_path_is_drawn_where_the_tcp_was(made: Path) -> None:
 
 
 @pytest.mark.parametrize(('options', 'expected'), [
-    (['--episode', '7', '--out', 'a.gif'], '0 to 0'), (['--out', 'a.bmp'], '.gif, .png or .html')])
+    (['--episode', '7', '--out', 'a.gif'], '0 to 0'), (['--out', 'a.bmp'], '.gif, .png, .html')])
 def test_wrong_options_are_named(made: Path, capsys, options: list[str], expected: str) -> None:
     assert cli.main(['data', 'show', str(made), *options]) == 1
     assert expected in ' '.join(capsys.readouterr().err.split())

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from fourdgen_ros.cli import __main__ as cli
+from fourdgen_ros.cli import calibrate_check
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.types import RgbdView
 from fourdgen_ros.evaluation.calibration import (
@@ -105,6 +106,20 @@ def test_a_gripper_that_is_not_in_the_image(scene: Scene) -> None:
     check = scene.check(scene.T, blind)
     assert check.verdict is Verdict.BAD
     assert 'without depth' in check.advice
+
+
+@pytest.mark.parametrize(('options', 'expected'), [
+    (['--out', 'cc.foo'], '--out cc.foo; expected a name that ends with .png, .jpg'),
+    (['--out', 'folder.png'], '--out folder.png; expected a file'),
+    (['--json', 'folder.png'], '--json folder.png; expected a file')])
+def test_outputs_of_the_verb_are_looked_at_first(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture,
+        options: list[str], expected: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(calibrate_check, '_from_cell', lambda *_: pytest.fail('it has begun'))
+    (tmp_path / 'folder.png').mkdir()
+    assert cli.main(['calibrate-check', '--from-cell', '2', *options]) == 1
+    assert expected in ' '.join(capsys.readouterr().err.split())
 
 
 def test_the_verb_writes_a_picture_and_the_figures(tmp_path: Path) -> None:

@@ -85,8 +85,11 @@ def test_missing_files(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
     for wrong in ((gone, depth, camera), (rgb, gone, camera), (rgb, depth, gone)):
         with pytest.raises(InputError, match='gone'):
             load_view('left', *wrong)
-    with pytest.raises(InputError, match='NAME_rgb'):
-        load_folder(gone)
+    empty = tmp_path / 'empty'
+    empty.mkdir()
+    for folder, got in ((gone, 'no such folder'), (rgb, 'a file'), (empty, 'no NAME_rgb.png')):
+        with pytest.raises(InputError, match=f'NAME_rgb.*got {got}'):
+            load_folder(folder)
 
 
 @pytest.mark.parametrize(('image', 'message'), [

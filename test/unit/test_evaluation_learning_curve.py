@@ -35,6 +35,28 @@ def test_what_is_missing_is_named(run: Path, tmp_path: Path) -> None:
         read_run(run, 'psnr', 32)
     with pytest.raises(InputError, match='fourdgen rollout'):
         read_closed(1, run / 'log.jsonl')
+    (run / 'list.json').write_text('[]')
+    with pytest.raises(InputError, match=r'list\.json; expected JSON of fourdgen rollout'):
+        read_closed(1, run / 'list.json')
+
+
+def test_a_line_that_was_cut_off_is_left_out(run: Path) -> None:
+    log = run / 'log.jsonl'
+    log.write_bytes(log.read_bytes() + b'{"step": 1500, "valid')
+    assert read_run(run, 'tcp_mean_mm', 32).samples == (16000, 32000)
+    log.write_bytes(log.read_bytes() + b'\n{"step": 2000}\n')
+    with pytest.raises(InputError, match=r'log\.jsonl, line 5; expected JSON'):
+        read_run(run, 'tcp_mean_mm', 32)
+
+
+@pytest.mark.parametrize('out', ['folder', 'x.foo'])
+def test_a_picture_of_no_known_kind_is_refused(run: Path, tmp_path: Path, out: str,
+                                               capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / 'folder').mkdir()
+    before = sorted(tmp_path.iterdir())
+    assert main(['curve', str(run), '--out', str(tmp_path / out)]) == 1
+    assert f'{out}; expected a name that ends with .png' in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_the_verb_draws_both(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -8,17 +8,20 @@ import json
 import operator
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fourdgen_ros.core.errors import (
     ExecutionError,
+    FourdgenError,
     GenerationError,
     InputError,
     MissingDependencyError,
 )
+from fourdgen_ros.core.types import GripperTrajectory
 from fourdgen_ros.evaluation.generators import (
     fingerprint,
     load_generator,
@@ -90,6 +93,25 @@ def test_no_two_rollouts_share_a_generator_seed() -> None:
     assert RoadConfig.max_segments * (RoadConfig.retries + 1) < SEEDS_APART
 
 
+def test_what_would_befall_every_seed_ends_the_batch() -> None:
+    class Blind(_Standing):
+        def observe(self, height: int, width: int) -> None:
+            raise FourdgenError('rendering', expected='a display')
+
+    with pytest.raises(FourdgenError, match='a display'):
+        run_seed(Road(Blind(), None, None, None), 7)
+
+
+def test_more_frames_than_futures_have_end_the_batch() -> None:
+    class Short(Road):
+        def _imagine(self, *_: object) -> tuple[None, GripperTrajectory]:
+            return None, GripperTrajectory(np.tile(np.eye(4), (3, 1, 1)), np.zeros(3), np.ones(3),
+                                           np.arange(3.0), 'panda_link0', 0)
+
+    with pytest.raises(InputError, match='expected at most 3.*got 4'):
+        run_seed(Short(_Standing(), None, None, None, RoadConfig(frames=4)), 7)
+
+
 def test_partial_results_survive_and_finish(tmp_path: Path) -> None:
     file = tmp_path / 'new' / 'report.json'
     first = PartialResults(file, {'a': 1})
@@ -103,6 +125,12 @@ def test_partial_results_survive_and_finish(tmp_path: Path) -> None:
     again.finish({'n': 2})
     assert json.loads(file.read_text()) == {'n': 2}
     assert PartialResults(file, {'a': 2}).rows == []
+
+
+def test_a_run_that_ended_before_its_first_result_binds_no_other(tmp_path: Path) -> None:
+    PartialResults(tmp_path / 'r.json', {'frames': 100})
+    PartialResults(tmp_path / 'r.json', {'frames': 6}).add({'seed': 0})
+    assert PartialResults(tmp_path / 'r.json', {'frames': 6}).rows == [{'seed': 0}]
 
 
 def test_partial_results_of_another_run_are_not_mixed_in(tmp_path: Path) -> None:
@@ -128,7 +156,17 @@ def test_a_folder_is_no_report(tmp_path: Path) -> None:
         PartialResults(tmp_path, {})
 
 
-def _count(file: Path, identity: dict) -> list[int]:
+def test_a_run_that_goes_on_with_fewer_seeds_keeps_the_others(tmp_path: Path) -> None:
+    file = tmp_path / 'r.json'
+    kept = PartialResults(file, {'weights': 'a'})
+    for seed in (0, 1, 2):
+        kept.add({'seed': seed})
+    assert _count(file, {'weights': 'a'}) == []  # of two seeds
+    assert _count(file, {'weights': 'a'}, range(4)) == [3]
+    assert not (tmp_path / 'r.json.partial').exists()
+
+
+def _count(file: Path, identity: dict, seeds: Sequence[int] = (0, 1)) -> list[int]:
     """The seeds that a batch measured; its report is reused."""
     measured: list[int] = []
 
@@ -139,9 +177,9 @@ def _count(file: Path, identity: dict) -> list[int]:
 
         return measure
 
-    Batch(file=file, reuse=True).run(build, (), [0, 1], identity, lambda rows: {'n': len(rows)},
+    Batch(file=file, reuse=True).run(build, (), seeds, identity, lambda rows: {'n': len(rows)},
                                      lambda row: None)
-    assert json.loads(file.read_text())['n'] == 2
+    assert json.loads(file.read_text())['n'] == len(seeds)
     return measured
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mujoco
 import numpy as np
 import pytest
 
@@ -50,6 +51,16 @@ def test_a_cell_that_is_dropped_leaves_the_pictures_of_others_alone(cell: Cell) 
     after = cell.render(cell.cameras[0], 96, 128)
     np.testing.assert_array_equal(after.rgb, before.rgb)
     np.testing.assert_array_equal(after.depth, before.depth)
+
+
+def test_where_nothing_can_be_rendered_the_next_step_is_told(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    def unloaded(*_: object) -> None:
+        raise mujoco.FatalError('an OpenGL platform library has not been loaded')
+
+    monkeypatch.setattr(mujoco, 'MjrContext', unloaded)
+    with pytest.raises(FourdgenError, match=r'MUJOCO_GL=egl; got .*platform library.*doctor'):
+        Cell(TASK, 0).render('cam_left', 96, 128)
 
 
 def test_the_expert_solves_unseen_seeds_and_passes_every_stage(cell: Cell) -> None:

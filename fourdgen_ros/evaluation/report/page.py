@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from fourdgen_ros.core.files import write_whole
 from fourdgen_ros.evaluation.report import futures
 from fourdgen_ros.evaluation.report.charts import Bar, intervals, waterfall
 from fourdgen_ros.evaluation.report.load import Run, Runs
@@ -30,7 +31,7 @@ def write_report(runs: Runs, out: Path) -> None:
     """Write the page; its folder is made."""
     text = page(runs)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text, encoding='utf-8')
+    write_whole(out, text)
 
 
 def page(runs: Runs) -> str:
