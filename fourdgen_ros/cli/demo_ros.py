@@ -68,7 +68,7 @@ def _view_port() -> int:
 def _start(processes: NodeProcesses, args: argparse.Namespace, port: int | None) -> None:
     from fourdgen_ros.core.paths import share_directory
     from fourdgen_ros.evaluation.generators import model_folder
-    from fourdgen_ros.evaluation.road import RoadConfig
+    from fourdgen_ros.evaluation.road import FRAMES
 
     config = share_directory() / 'config'
     folder = model_folder(args.generator)
@@ -79,7 +79,7 @@ def _start(processes: NodeProcesses, args: argparse.Namespace, port: int | None)
         'generator': generator,
         'tracker': {},
         'execution': {},
-        'task_loop': {'frames': RoadConfig().frames},
+        'task_loop': {'frames': FRAMES},
     }
     if port is not None:
         nodes['view'] = {'port': port}

@@ -20,9 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_generator(parser, 'tiny')
     options.add_fault(parser)
     options.add_batch(parser, '0:50')
-    parser.add_argument('--frames', type=int, default=6,
+    parser.add_argument('--frames', type=int,
                         help='frames of each future that are executed, the present one included '
-                             '(%(default)s)')
+                             '(6, or all of a shorter future)')
     parser.add_argument('--max-segments', type=options.positive, default=10,
                         help='futures after which a task counts as not done (%(default)s)')
     parser.add_argument('--steps', type=options.positive, help='denoising steps')
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     options.require_task(args.task)
     model_folder(args.generator)
-    if args.frames < 2:
+    if args.frames is not None and args.frames < 2:
         raise InputError('--frames', expected='at least 2', got=str(args.frames),
                          hint='Frame 0 is the present: nothing would move.')
     spec = RolloutSpec(args.task, args.generator, RoadConfig(

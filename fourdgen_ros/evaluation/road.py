@@ -28,12 +28,16 @@ _CAUSES: dict[str, Cause] = {'generate': 'generation', 'track': 'tracking', 'pla
                              'execute': 'execution'}
 
 
+FRAMES = 6  # of a future that are executed
+
+
 @dataclass(frozen=True)
 class RoadConfig:
-    """Frames 0..`frames` - 1 of each future are executed, 0 being the present; `steps` of denoising
-    (None: the generator's default); cameras are rendered at (height, width)."""
+    """Frames 0..`frames` - 1 of each future are executed, 0 being the present (None: `FRAMES`, or
+    all of a shorter one); `steps` of denoising (None: the generator's default); cameras are
+    rendered at (height, width)."""
 
-    frames: int = 6
+    frames: int | None = None
     max_segments: int = 10
     retries: int = 2
     steps: int | None = None
@@ -151,14 +155,16 @@ class Road:
         cell, config = self.cell, self.config
         observation = cell.observe(config.height, config.width)
         future, trajectory = self._imagine(segment, observation, seed, recorder)
-        if config.frames > len(trajectory.poses):
-            raise InputError('frames of each future to execute', got=str(config.frames),
-                             expected=f'at most {len(trajectory.poses)}, as many as there are',
+        n = len(trajectory.poses)
+        frames = min(FRAMES, n) if config.frames is None else config.frames
+        if frames > n:
+            raise InputError('frames of each future to execute', got=str(frames),
+                             expected=f'at most {n}, as many as there are',
                              hint='`fourdgen rollout` has --frames.')
-        segment.confidence = float(trajectory.confidence[:config.frames].min())
+        segment.confidence = float(trajectory.confidence[:frames].min())
         with self._stage(segment, 'plan'):
             plan = self.planner.plan(trajectory, cell.joint_positions, cell.opening,
-                                     frames=config.frames, now_ns=round(cell.time * 1e9),
+                                     frames=frames, now_ns=round(cell.time * 1e9),
                                      steady_ns=time.monotonic_ns())
         segment.seconds['observation_to_plan'] = sum(
             segment.seconds.get(stage, 0.0) for stage in ('generate', 'track', 'plan'))

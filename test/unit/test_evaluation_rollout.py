@@ -19,6 +19,7 @@ from fourdgen_ros.core.errors import (
     FourdgenError,
     GenerationError,
     InputError,
+    PlanningError,
     MissingDependencyError,
 )
 from fourdgen_ros.core.types import GripperTrajectory
@@ -63,6 +64,7 @@ class _Standing:
     """A cell in which nothing happens."""
 
     task, time = 'PlaceAppleFromBowlIntoBin', 0.0
+    joint_positions, opening = np.zeros(7), 0.0
 
     def reset(self, seed: int) -> None: ...
 
@@ -102,7 +104,7 @@ def test_what_would_befall_every_seed_ends_the_batch() -> None:
         run_seed(Road(Blind(), None, None, None), 7)
 
 
-def test_more_frames_than_futures_have_end_the_batch() -> None:
+def test_more_frames_than_futures_have_end_the_batch_unless_nobody_asked_for_them() -> None:
     class Short(Road):
         def _imagine(self, *_: object) -> tuple[None, GripperTrajectory]:
             return None, GripperTrajectory(np.tile(np.eye(4), (3, 1, 1)), np.zeros(3), np.ones(3),
@@ -110,6 +112,12 @@ def test_more_frames_than_futures_have_end_the_batch() -> None:
 
     with pytest.raises(InputError, match='expected at most 3.*got 4'):
         run_seed(Short(_Standing(), None, None, None, RoadConfig(frames=4)), 7)
+
+    class Planner:
+        def plan(self, *_: object, frames: int, **__: object) -> None:
+            raise PlanningError(f'{frames} frames')
+
+    assert run_seed(Short(_Standing(), None, None, Planner()), 7)['message'] == '3 frames'
 
 
 def test_partial_results_survive_and_finish(tmp_path: Path) -> None:
