@@ -19,8 +19,8 @@ from fourdgen_ros.core.errors import (
     FourdgenError,
     GenerationError,
     InputError,
-    PlanningError,
     MissingDependencyError,
+    PlanningError,
 )
 from fourdgen_ros.core.types import GripperTrajectory
 from fourdgen_ros.evaluation.generators import (
