@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +23,9 @@ from fourdgen_ros.generator.dynamics import LatentDynamics, pose_from_9d
 from fourdgen_ros.generator.layers import frame_tensor
 from fourdgen_ros.generator.tiny import TinyGenerator
 from fourdgen_ros.generator.tool import agreed_tool, nearest_turned
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'scripts'))
+from average_presets import average
 
 TASK = 'PlaceAppleFromBowlIntoBin'
 SIZE = {'height': 32, 'width': 48, 'latent_dim': 16}
@@ -117,6 +122,18 @@ def test_without_the_anchor_nothing_is_kept_of_frame_0(tmp_path) -> None:
     for g, kept in ((small(), True), (TinyGenerator.from_pretrained(tmp_path), False)):
         first, second = g.generate(o, task=TASK, seed=1).points[0, :2, ..., 2]
         assert np.isclose(first, second).mean() > 0.1 if kept else not (first == second).any()
+
+
+def test_the_mean_of_two_presets_lies_between_them() -> None:
+    first, second = small(), small()
+    for weight in second.codec.parameters():
+        weight += 0.5
+    before = first.codec.tcp_head[0].weight.clone()
+    mean = average(first, second)
+    torch.testing.assert_close(mean.codec.tcp_head[0].weight.float(), before + 0.25,
+                               atol=1e-3, rtol=0)
+    with pytest.raises(InputError, match='others in cross_view'):
+        average(small(cross_view=False), small())
 
 
 def test_a_new_task_leaves_the_known_ones_as_they_are(tmp_path) -> None:
