@@ -15,7 +15,7 @@ from fourdgen_ros.core.errors import (
 from fourdgen_ros.core.types import GripperCommand, JointTrajectory, MotionPlan
 from fourdgen_ros.evaluation.execution import execute
 from fourdgen_ros.evaluation.recording import executed_errors
-from fourdgen_ros.evaluation.road import Road, RoadConfig
+from fourdgen_ros.evaluation.road import FRAMES, Road, RoadConfig
 from fourdgen_ros.evaluation.rollout import run_seed
 from fourdgen_ros.evaluation.stack import build_road
 from fourdgen_ros.motion.deviation import DeviationError
@@ -42,7 +42,7 @@ def test_oracle_does_the_task(road: Road) -> None:
         assert segment.confidence > 0.3
         assert segment.motion > 0.3
         recording = segment.recording
-        assert recording.real.shape[1] == len(recording.executed) <= road.config.frames
+        assert recording.real.shape[1] == len(recording.executed) <= FRAMES
         mm, degrees = executed_errors(recording).T
         assert np.median(mm) < 10.0
         assert np.median(degrees) < 3.0

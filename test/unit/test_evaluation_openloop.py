@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fourdgen_ros.cli import evaluate as verb
+from fourdgen_ros.cli import options
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import GenerationError, InputError
 from fourdgen_ros.core.types import Future
@@ -65,11 +66,9 @@ def test_a_generation_that_failed_is_counted_and_the_others_measured() -> None:
 
 def test_where_all_generations_failed_the_first_reason_is_shown(
         capsys: pytest.CaptureFixture) -> None:
-    from rich.console import Console
-
     rows = [{'generation_error': 'no [such] luck'}, {'generation_error': 'later'}]
-    verb._print(Console(width=200), {'n': 2, 'generator': 'mine', 'measures': summarise(rows),
-                                     'futures': rows})
+    verb._print(options.console(soft_wrap=True), {
+        'n': 2, 'generator': 'mine', 'measures': summarise(rows), 'futures': rows})
     assert 'generation failed 2 times of 2; the first: no [such] luck' in capsys.readouterr().out
 
 

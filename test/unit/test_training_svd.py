@@ -234,6 +234,7 @@ def test_a_preset_is_trained_from_svd_and_carried_on(folder, tmp_path, monkeypat
     with pytest.raises(InputError, match='expected height 32, width 48, as they were trained with'):
         svd.train_preset([folder], tmp_path / 'out', init=tmp_path / 'start', **nothing)
     (tmp_path / 'out' / 'denoiser' / 'codec.sha256').write_text('0')
+    (tmp_path / 'out' / 'denoiser' / 'last.pt').touch()
     with pytest.raises(InputError, match='another one, whose latents'):
         svd.train_preset([folder], tmp_path / 'out', init=tmp_path / 'start', size=(32, 48),
                          **nothing)
