@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from fourdgen_ros.data.cache import MESH, Shape, build
 
     gripper_masks(args.gripper, args.sam2)  # an error here, before anything is written
-    options.require_folder(f'--out {args.out}', args.out.parent)
+    options.require_folder(f'--out {args.out}', args.out)
     with options.progress_bar() as bar:
         line = bar.add_task('episodes', total=None, note='')
         count = build(args.dataset, args.out, Shape(*args.size, args.rate),

@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,8 +132,8 @@ def require_json(file: Path | None) -> None:
 
 
 def require_file(option: str, file: Path, kinds: Sequence[str] = ()) -> None:
-    """Make the folder of the file that an option names, before long work. Raises InputError where
-    nothing can be written there, and for a name that ends with none of `kinds`, where told."""
+    """`require_folder` for the folder of the file that an option names. Raises InputError also for
+    a name that ends with none of `kinds`, where told."""
     if kinds and file.suffix not in kinds:
         raise InputError(option, expected=f'a name that ends with {", ".join(kinds)}',
                          got=repr(file.suffix))
@@ -143,9 +144,10 @@ def require_file(option: str, file: Path, kinds: Sequence[str] = ()) -> None:
 
 
 def require_folder(option: str, folder: Path) -> None:
-    """Make the folder of what an option names, before long work. Raises InputError where nothing
-    can be written there."""
+    """Look whether the folder that an option names can be made and written, before long work; what
+    is not there yet stays so. Raises InputError where nothing can be written there."""
     try:
+        missing = [part for part in (folder, *folder.parents) if not part.exists()]
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(option, expected='a folder that can be made', got=str(error),
@@ -153,12 +155,14 @@ def require_folder(option: str, folder: Path) -> None:
     if not os.access(folder, os.W_OK):
         raise InputError(option, expected='a folder that can be written',
                          got='one without permission', hint='Name one of yours.')
+    with suppress(OSError):  # somebody uses one meanwhile
+        for made in missing:
+            made.rmdir()
 
 
 def write_json(file: Path | None, value: dict) -> None:
     """Write `value` to `file` unless it is None; folders are made."""
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, json.dumps(value, indent=1) + '\n')
 
 

@@ -13,14 +13,16 @@ from typing import BinaryIO
 @contextmanager
 def whole(file: Path) -> Iterator[BinaryIO]:
     """A stream beside `file` that takes its place at the end: who is killed meanwhile, or finds the
-    disk full, leaves what was there. Processes may write the same file at once. OSError names
-    `file`."""
+    disk full, leaves what was there. Folders are made. Processes may write the same file at once.
+    OSError names `file`."""
     with naming(file):
         if file.exists() and not file.is_file():  # /dev/stdout
             with file.open('wb') as stream:
                 yield stream
             return
         target = file.resolve()
+        if not target.parent.exists():  # where it is a file, opening says so
+            target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f'.{target.name}.{os.getpid()}.part')
         try:
             with part.open('wb') as stream:

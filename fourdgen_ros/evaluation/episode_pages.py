@@ -98,7 +98,6 @@ def pages(episode: Episode, frames: Sequence[Frame]) -> Iterator[Image.Image]:
 
 def save(episode: Episode, frames: Sequence[Frame], path: Path, seconds: float) -> None:
     """Write one of `KINDS`: a film, up to six moments below each other, or a page with a slider."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == '.gif':
         save_gif(pages(episode, frames), path, seconds)
     elif path.suffix == '.png':

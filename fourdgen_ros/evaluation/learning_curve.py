@@ -104,6 +104,5 @@ def save_curve(runs: Sequence[Run], closed: Sequence[Closed], measure: str, file
                        marker='o', capsize=4)
         right.set_ylim(0.0, 1.02)
         right.set_ylabel('success (black), Wilson 95 %')
-    file.parent.mkdir(parents=True, exist_ok=True)
     with whole(file) as stream:
         figure.savefig(stream, format=file.suffix[1:], dpi=120)

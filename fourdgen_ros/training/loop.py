@@ -58,9 +58,8 @@ def train(model: nn.Module, config: LoopConfig, draw: Callable[[np.random.Genera
     EMA weights; the weights with the smallest `better` end up in the model and in `folder/best.pt`.
     A run that was killed goes on from `folder/last.pt`; one that has had its steps or minutes is
     only validated if it never was. With none to do, a model that was never trained here stays as it
-    is, and nothing is returned. Raises TrainingError when
-    the loss is not finite or the disk is full. Curves: `log.jsonl`, and TensorBoard's in
-    `folder`/tensorboard.
+    is, and nothing is returned. Raises TrainingError when the loss is not finite or the disk is
+    full. Curves: `log.jsonl`, and TensorBoard's in `folder`/tensorboard.
 
     Under `accelerate launch` every process draws batches of its own, gradients are averaged, and
     the first process alone keeps the time, validates and writes; the folder is one that all see.

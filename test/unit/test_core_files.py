@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fourdgen_ros.cli import options
 from fourdgen_ros.core.files import whole, write_whole
 from fourdgen_ros.evaluation.learning_curve import save_curve
 from fourdgen_ros.evaluation.picture import save_gif, save_picture, save_ply
@@ -88,3 +90,12 @@ def test_a_device_is_written_as_it_is() -> None:
     write_whole(Path('/dev/null'), 'text')
     with pytest.raises(OSError, match='/dev/full'):
         write_whole(Path('/dev/full'), 'text')
+
+
+def test_a_check_of_an_output_leaves_no_folder_and_a_file_makes_its_own(tmp_path: Path) -> None:
+    file = tmp_path / 'new' / 'deeper' / 'figures.json'
+    options.require_json(file)
+    assert not list(tmp_path.iterdir())
+    options.write_json(file, {'n': 0})
+    options.require_folder('--out', file.parent)
+    assert json.loads(file.read_text()) == {'n': 0}

@@ -29,9 +29,7 @@ _STYLE = Path(__file__).parents[2] / 'assets' / 'report.css'
 
 def write_report(runs: Runs, out: Path) -> None:
     """Write the page; its folder is made."""
-    text = page(runs)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, text)
+    write_whole(out, page(runs))
 
 
 def page(runs: Runs) -> str:
