@@ -178,7 +178,7 @@ def test_where_the_measures_go_is_made_sure_of_at_the_start(
         assert said in ' '.join(capsys.readouterr().err.split())
     assert cli.main(['train', '--data', 'none', '--out', str(tmp_path / 'out'), '--json',
                      str(tmp_path / 'new' / 'm.json')]) == 1  # there is no data set
-    assert (tmp_path / 'new').is_dir()
+    assert not (tmp_path / 'new').exists()  # looked at, and nothing left
 
 
 @pytest.mark.parametrize(('text', 'message'), [
