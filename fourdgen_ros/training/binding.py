@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from fourdgen_ros.training.loop import read_checkpoint
 _STAGES = {'tiny': ('codec', 'dynamics'), 'svd-4dgen': ('vae_pointmap', 'denoiser', 'gripper'),
            'diffusion-policy': ('training',)}
 _DATA = {'--data', '--episodes'}
+
+log = logging.getLogger(__name__)
 
 
 def bind(folder: Path, codec: nn.Module) -> None:
@@ -92,6 +95,25 @@ def require_weights(folder: Path, minutes: float, option: str, *, given: bool) -
                          hint='Give minutes, or a preset that has been trained.')
 
 
+def come_apart(out: Path, codec: tuple[str, float], model: tuple[str, float], option: str,
+               init: Path | None) -> bool:
+    """Whether the codec of preset `init` is trained in folder `out` and the model of its latents is
+    not: the two do not belong together any more and make no preset, which is logged.
+
+    `codec` and `model` are the name of a stage and its minutes; `option` tells those of the model.
+    Raises InputError when `out` holds a preset all the same.
+    """
+    if init is None or not _trained(out, *codec) or _trained(out, *model):
+        return False
+    if (out / 'preset').exists():
+        raise InputError(f'{out}/preset', expected=f'none when the {codec[0]} alone is trained on',
+                         got='a preset of before',
+                         hint=f'Move it away, or give {option} or another --out.')
+    log.warning('no preset will be written: the %s of %s knows the latents of another %s than the '
+                'one in %s. Give the command again with %s.', model[0], init, codec[0], out, option)
+    return True
+
+
 def require_kind(out: Path, preset: str) -> None:
     """Raise InputError when `out` holds a run or a preset of another kind than `preset`."""
     others = [kind for kind, stages in _STAGES.items() if kind != preset
@@ -112,6 +134,11 @@ def _bound(mark: Path, present: Mapping[str, Any]) -> tuple[dict[str, Any], dict
     if PartialState().is_main_process:
         write_whole(mark, json.dumps(now, indent=2) + '\n')  # other processes read it
     return now, now
+
+
+def _trained(out: Path, stage: str, minutes: float) -> bool:
+    """Whether a stage has been trained, or will be for `minutes`."""
+    return minutes > 0.0 or (out / stage / 'last.pt').is_file()
 
 
 def _spent(folder: Path) -> float:

@@ -33,6 +33,7 @@ from fourdgen_ros.training.binding import (
     bind,
     bind_config,
     bind_start,
+    come_apart,
     require_kind,
     require_weights,
 )
@@ -249,7 +250,8 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, svd: str | None = N
     svd-4dgen preset in folder `init`. `size` is (height, width) in px of the images, by default the
     preset's own or 256x320; `checkpointing` spares memory for time. The time between frames is the
     preset's own, or with SVD that of `dt_of`. Raises InputError for data or weights that do not
-    fit, when it is not told one start, or when the gripper network would stay random.
+    fit, when it is not told one start, or when the gripper network would stay random. A pointmap
+    VAE of `init` that is trained without the denoiser makes no preset, see `come_apart`.
     """
     if (svd is None) == (init is None):
         raise InputError('start of the training', expected='SVD weights or a preset, one of them',
@@ -286,6 +288,8 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, svd: str | None = N
     # What the data are is bound below; runs of before know nothing of their size.
     bind_config(out, asdict(replace(config, seen=None)))
     require_weights(out / 'gripper', gripper_minutes, '--gripper-minutes', given=knows_gripper)
+    apart = come_apart(out, ('vae_pointmap', vae_minutes), ('denoiser', denoiser_minutes),
+                       '--dynamics-minutes', init)
     first = {'--svd': svd, '--init': init, '--seed': seed, '--data': data_folders,
              '--episodes': episodes}
     for name, minutes in (('vae_pointmap', vae_minutes), ('denoiser', denoiser_minutes),
@@ -304,7 +308,7 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, svd: str | None = N
         generator, clips, stage('denoiser', denoiser_minutes, LEARNING_RATE), batch=batch)
     measures['gripper'] = train_gripper(
         generator, clips, stage('gripper', gripper_minutes, GRIPPER_RATE))
-    if PartialState().is_main_process:
+    if not apart and PartialState().is_main_process:
         generator.save_pretrained(out / 'preset')
     return measures
 

@@ -27,6 +27,7 @@ from fourdgen_ros.training.binding import (
     bind,
     bind_config,
     bind_start,
+    come_apart,
     require_kind,
     require_weights,
 )
@@ -333,12 +334,8 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
                     given=init is not None or init_codec is not None)
     require_weights(out / 'dynamics', dynamics_minutes, '--dynamics-minutes',
                     given=init is not None)
-    apart = _trained(out / 'codec', codec_minutes) and not _trained(out / 'dynamics',
-                                                                    dynamics_minutes)
-    if apart and (out / 'preset').exists():
-        raise InputError(f'{out}/preset', expected='none when the codec alone is trained on',
-                         got='a preset of before',
-                         hint='Move it away, or give --dynamics-minutes or another --out.')
+    apart = come_apart(out, ('codec', codec_minutes), ('dynamics', dynamics_minutes),
+                       '--dynamics-minutes', init)
     first = {'--init': init, '--init-codec': init_codec, '--seed': seed,
              '--sensor-faults': sensor_faults, '--data': data_folders, '--episodes': episodes}
     bind_start(out / 'codec', first, codec_minutes)
@@ -358,16 +355,7 @@ def train_preset(data_folders: Sequence[Path], out: Path, *, codec_minutes: floa
         dynamics, codec, data, stage('dynamics', dynamics_minutes),
         batch=DYNAMICS_BATCH if batch is None else batch, sensor_faults=sensor_faults,
         compile_model=compile_model)
-    if apart:
-        log.warning('no preset is written: the dynamics of %s know the latents of another codec '
-                    'than the one in %s. Give the command again with --dynamics-minutes.', init,
-                    out / 'codec')
-    elif PartialState().is_main_process:
+    if not apart and PartialState().is_main_process:
         preset = TinyGenerator(codec, dynamics, FlowMatchEulerDiscreteScheduler())
         preset.save_pretrained(out / 'preset')
     return measures
-
-
-def _trained(folder: Path, minutes: float) -> bool:
-    """Whether the stage in `folder` has been trained, or will be for `minutes`."""
-    return minutes > 0.0 or (folder / 'last.pt').is_file()

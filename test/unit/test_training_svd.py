@@ -249,6 +249,25 @@ def test_a_preset_is_trained_from_svd_and_carried_on(folder, tmp_path, monkeypat
                          **{**nothing, 'denoiser_minutes': 1.0})
 
 
+def test_a_vae_that_was_trained_on_makes_no_preset_with_the_denoiser_of_before(
+        folder, tmp_path, monkeypatch, caplog) -> None:
+    """Its latents mean something else; a second command trains the denoiser on it."""
+    monkeypatch.setattr(svd, 'VALIDATION_CLIPS', 1)
+    monkeypatch.setattr(svd, 'VALIDATION_STEPS', 1)
+    init, out = tmp_path / 'start', tmp_path / 'out'
+    small(config=replace(CONFIG, dt=DT)).save_pretrained(init)
+
+    def trained(denoiser_minutes: float) -> dict[str, dict[str, float]]:
+        return svd.train_preset([folder], out, init=init, size=(32, 48), vae_minutes=1e-3,
+                                denoiser_minutes=denoiser_minutes, gripper_minutes=0.0)
+
+    assert trained(0.0)['vae_pointmap']
+    assert (out / 'vae_pointmap' / 'best.pt').is_file() and not (out / 'preset').exists()
+    assert 'no preset' in caplog.text and '--dynamics-minutes' in caplog.text
+    trained(1e-3)
+    load_generator(out / 'preset')
+
+
 def test_checkpointing_gives_the_same_gradients() -> None:
     g = small(cross_view=0.5)
     g.denoiser.requires_grad_(True)
