@@ -215,6 +215,31 @@ def test_checks_the_start_just_before_sending(bench: Any) -> None:
     assert b.robot.goals == []
 
 
+@pytest.mark.parametrize(('after', 'code', 'text'), [
+    ((move(GOAL, 0.2),), Result.CHECK_FAILED, 'start state'),
+    ((), Result.DEVIATED, 'the tool is not where it was imagined')])
+def test_the_fingers_do_not_move_where_the_arm_does_not_stand(
+        bench: Any, after: tuple, code: int, text: str) -> None:
+    b = bench(FixedPlanner(GripperCommand(0.0), *after))
+    plan_id = b.plan().plan.plan_id
+    b.robot.q = HOME + 0.2
+    assert eventually(lambda: np.allclose(b.node._joints.positions(ARM, PATIENT), b.robot.q))
+    result = b.execute(plan_id)
+    assert result.error_code == code
+    assert text in result.error_msg
+    assert b.robot.gripper_goals == []
+
+
+def test_the_fingers_do_not_move_after_a_motion_that_did_not_happen(bench: Any) -> None:
+    """A controller that calls it a success at once, as one whose speed is scaled to 0 may."""
+    b = bench(FixedPlanner(move(GOAL, 2.0), GripperCommand(0.0)))
+    b.robot.skips = True
+    result = b.execute()
+    assert result.error_code == Result.DEVIATED
+    assert '(segment 2 of 2' in result.error_msg
+    assert b.robot.gripper_goals == []
+
+
 def test_stop_is_answered_at_once_holds_and_latches(bench: Any, graph: Graph) -> None:
     b = bench(FixedPlanner(move(GOAL, LONG)))
     running = b.start_moving()
