@@ -40,10 +40,10 @@ class Robot(Node):
     """Follows trajectories exactly; holds where it is when a goal is canceled.
 
     `reject`, `abort` (code, text), `ignore` (accept and never move), `skips` (calls a motion done
-    that it has not begun), `offset` (7,) rad (something pushes it aside), `late` s, `slow_grip` (a gripper that does not end), `stubborn` (rejects
-    cancel requests), `mute` (answers no goal request while set), `drops` (the gripper aborts) and
-    `max_width` m (it aborts what is wider, as franka_gripper does) make it misbehave. `asked` is
-    set once a goal has come in.
+    that it has not begun), `offset` (7,) rad (something pushes it aside), `late` s, `slow_grip` (a
+    gripper that does not end), `stubborn` (rejects cancel requests), `mute` (answers no goal
+    request while set), `drops` (the gripper aborts) and `max_width` m (it aborts what is wider, as
+    franka_gripper does) make it misbehave. `asked` is set once a goal has come in.
     """
 
     def __init__(self, gripper_type: str = 'GripperCommand', config: str = 'panda') -> None:
