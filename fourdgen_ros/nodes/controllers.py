@@ -194,7 +194,8 @@ class Controllers:
             if sent.wait(ACCEPT_TIMEOUT, interrupted):
                 return sent.accepted()
         except ExecutionError as error:
-            raise RejectedError(error.what, got=error.got, hint=error.hint) from error
+            raise RejectedError(error.what, expected=error.expected, got=error.got,
+                                hint=error.hint) from error
         except CanceledError:
             self.stop()
             raise

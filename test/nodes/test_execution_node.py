@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from control_msgs.action import FollowJointTrajectory
+from control_msgs.action import FollowJointTrajectory, ParallelGripperCommand
 from execution_bench import GOAL, LONG, PATIENT, Bench, FixedPlanner, planning_goal
+from rclpy.action import ActionServer
 from rclpy.exceptions import InvalidParameterValueException
 from robot_server import ARM, FINGERS, HOME, Robot, move
-from ros_graph import Graph, eventually, parameters
+from ros_graph import Graph, elsewhere, eventually, parameters
 from std_msgs.msg import Empty, String
 from std_srvs.srv import Trigger
 
@@ -512,6 +513,19 @@ def test_no_controller(graph: Graph, bench: Any) -> None:
     result = b.execute()
     assert result.error_code == Result.CONTROLLER_REJECTED
     assert 'elsewhere/follow_joint_trajectory' in result.error_msg
+
+
+def test_a_controller_of_another_type(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ros2 action list` has the name, so the type has to be told."""
+    monkeypatch.setattr(controllers, 'ACCEPT_TIMEOUT', 2.0)
+    b = bench(FixedPlanner(GripperCommand(0.03)), gripper_action='other/gripper_cmd')
+    with elsewhere() as node:
+        ActionServer(node, ParallelGripperCommand, 'other/gripper_cmd', lambda _: None)
+        result = b.execute()
+    assert result.error_code == Result.CONTROLLER_REJECTED
+    assert 'expected one of type control_msgs/action/GripperCommand' in result.error_msg
+    assert 'got one of type control_msgs/action/ParallelGripperCommand' in result.error_msg
+    assert 'gripper_action_type' in result.error_msg
 
 
 def test_a_controller_that_aborts(bench: Any) -> None:
