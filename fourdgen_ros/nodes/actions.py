@@ -259,6 +259,11 @@ class RunningGoal:
         return self._result.result().status
 
     @property
+    def outcome(self) -> str:
+        """The status by its name; only after `wait` has returned True."""
+        return _STATUS.get(self.status, str(self.status))
+
+    @property
     def succeeded(self) -> bool:
         """Whether the server called it a success; only after `wait` has returned True."""
         return self.status == GoalStatus.STATUS_SUCCEEDED
@@ -380,7 +385,7 @@ def call_action(client: SafeActionClient, goal: Any, *, timeout: float, accept_t
             raise CanceledError
         raise ExecutionError(f'action {client.name!r} ended without a result',
                              expected='status SUCCEEDED or an error code',
-                             got=f'status {_STATUS.get(running.status, running.status)}',
+                             got=f'status {running.outcome}',
                              hint='Its server crashed or was started anew: see the log of its '
                                   'node.')
     if gone() and not interrupted():

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from action_msgs.srv import CancelGoal
 from control_msgs.action import FollowJointTrajectory, ParallelGripperCommand
 from execution_bench import GOAL, LONG, PATIENT, Bench, FixedPlanner, planning_goal
 from rclpy.action import ActionServer
@@ -545,6 +546,24 @@ def test_a_controller_that_never_finishes(bench: Any) -> None:
     result = b.execute()
     assert result.error_code == Result.CONTROLLER_ABORTED
     assert 'did not finish within 0.5 s' in result.error_msg
+
+
+@pytest.mark.parametrize(('segment', 'action'), [
+    (move(GOAL, LONG), 'panda_arm_controller/follow_joint_trajectory'),
+    (GripperCommand(0.0), 'panda_hand_controller/gripper_cmd')])
+def test_what_another_client_canceled_is_told_as_such(
+        bench: Any, graph: Graph, segment: Any, action: str) -> None:
+    """RViz, a pendant, a second node: the code of the controller is that of a success then."""
+    b = bench(FixedPlanner(segment))
+    b.robot.slow_grip = True
+    running = b.start()
+    assert eventually(lambda: b.robot.moving or bool(b.robot.gripper_goals))
+    graph.call(CancelGoal, f'{action}/_action/cancel_goal')
+    assert running.wait(LONG / 2)
+    assert running.result.error_code == Result.CONTROLLER_ABORTED
+    assert f'controller {action!r}: goal CANCELED' in running.result.error_msg
+    assert 'not by this node' in running.result.error_msg
+    assert 'SUCCESSFUL' not in running.result.error_msg
 
 
 @pytest.mark.parametrize('end', ['stop', 'cancel', 'time limit'])
