@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import yaml
 from ament_index_python.packages import get_package_share_directory
@@ -27,15 +28,26 @@ NODES = ('generator', 'tracker', 'execution', 'task_loop', 'visualization')
 
 
 def shown_robot(files: list[str]) -> str:
-    """Parameter `robot` of the node visualization in these files, of which the later ones win."""
+    """Parameter `robot` of the node visualization in these files, of which the later ones win.
+
+    A file that is none of parameters says nothing here: the nodes refuse it and name the line.
+    """
     robot = ''
     for path in files:
         with open(path, encoding='utf-8') as file:
-            sections = yaml.safe_load(file) or {}
+            try:
+                sections = mapping(yaml.safe_load(file))
+            except yaml.YAMLError:
+                continue
         for node, section in sections.items():
-            if node.split('/')[-1] in ('**', 'visualization'):
-                robot = section.get('ros__parameters', {}).get('robot', robot)
+            if str(node).split('/')[-1] in ('**', 'visualization'):
+                robot = mapping(mapping(section).get('ros__parameters')).get('robot', robot)
     return robot
+
+
+def mapping(value: Any) -> dict[Any, Any]:
+    """`value` where it is a mapping, else an empty one."""
+    return value if isinstance(value, dict) else {}
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.types import Future
 from fourdgen_ros.evaluation import drawing, picture
 from fourdgen_ros.evaluation.metrics import MASK
@@ -25,7 +26,7 @@ def folder_of(file: Path) -> Path:
 
 def save_strip(result: RoadResult, seed: int, folder: Path) -> str:
     """Write the strip of a run that was recorded; its path relative to the report, '' where the run
-    came to no future at all."""
+    came to no future at all. Raises InputError where it cannot be written."""
     recordings = [s.recording for s in result.segments if s.recording is not None]
     pages = [picture.strip(recordings)] if recordings else []
     last = result.segments[-1] if result.segments else None
@@ -33,9 +34,13 @@ def save_strip(result: RoadResult, seed: int, folder: Path) -> str:
         pages.append(_not_executed(last.future))
     if not pages:
         return ''
-    folder.mkdir(parents=True, exist_ok=True)
     file = folder / f'seed_{seed:04d}.jpg'
-    picture.save_picture(_stacked(pages), file, quality=_QUALITY)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        picture.save_picture(_stacked(pages), file, quality=_QUALITY)
+    except OSError as error:
+        raise InputError(f'picture {file}', expected='a folder that can be written to',
+                         got=error.strerror or str(error)) from error
     return f'{folder.name}/{file.name}'
 
 

@@ -169,6 +169,17 @@ class RobotConfig:
             raise InputError(f'gripper open_to of robot {self.name!r}',
                              expected=f'above {self.opening[0]} and at most {self.opening[1]} m',
                              got=str(self.open_to))
+        if not 0.0 <= self.effort < np.inf:
+            raise InputError(f'gripper effort of robot {self.name!r}',
+                             expected='a force in N, 0 or more', got=str(self.effort))
+        if self.table_height is not None and not np.isfinite(self.table_height):
+            raise InputError(f'table_height of robot {self.name!r}',
+                             expected='a height in m, or ~ where there is no table',
+                             got=str(self.table_height))
+        boxes = [box.name for box in self.scene]
+        if len(set(boxes)) < len(boxes):  # a planning scene keeps the last of a name
+            raise InputError(f'scene of robot {self.name!r}', expected='each name once',
+                             got=str(boxes))
         if not 0.0 < abs(self.finger_positions[1] - self.finger_positions[0]) < np.inf:
             raise InputError(f'finger positions of robot {self.name!r}',
                              expected='two that differ, closed and open',
@@ -229,9 +240,10 @@ class RobotConfig:
     def _from_dict(cls, data: dict[str, Any]) -> RobotConfig:
         limits, gripper, workspace = data['limits'], data['gripper'], data['workspace']
         return cls(
-            name=data['name'], urdf=_asset(data['urdf']), srdf=_asset(data['srdf']),
-            group=data['group'],
-            base_link=data['base_link'], tcp_link=data['tcp_link'],
+            name=_name('name', data['name']), group=_name('group', data['group']),
+            urdf=_asset(data['urdf']), srdf=_asset(data['srdf']),
+            base_link=_name('base_link', data['base_link']),
+            tcp_link=_name('tcp_link', data['tcp_link']),
             joints=_names('joints', data['joints']),
             home=np.array(data['home'], float),
             **{k: np.array(limits[k], float)
@@ -240,18 +252,25 @@ class RobotConfig:
             opening=_pair(gripper['opening']),
             open_to=float(gripper.get('open_to', _pair(gripper['opening'])[1])),
             finger_positions=_pair(gripper['positions']),
-            controllers=ControllerNames(**data['controllers']),
+            controllers=ControllerNames(
+                **{k: _name(k, v) for k, v in dict(data['controllers']).items()}),
             effort=float(gripper['effort']), tip=FingerTip(**gripper['tip']),
             workspace=Workspace(_bound(workspace['min']), _bound(workspace['max'])),
-            table_height=data['table_height'],
-            scene=tuple(SceneBox(box['name'], _point(box['size']), _point(box['position']),
-                                 _names('touches', box['touches']))
+            table_height=None if data['table_height'] is None else float(data['table_height']),
+            scene=tuple(SceneBox(_name('scene name', box['name']), _point(box['size']),
+                                 _point(box['position']), _names('touches', box['touches']))
                         for box in data['scene']))
 
 
 def _asset(path: str | None) -> Path | None:
     """Relative paths are below fourdgen_ros/assets."""
     return None if path is None else _PACKAGE / 'assets' / path
+
+
+def _name(key: str, value: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise InputError(f'`{key}` in the robot file', expected='a name', got=repr(value))
+    return value
 
 
 def _names(key: str, values: list[str]) -> tuple[str, ...]:

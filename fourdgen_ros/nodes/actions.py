@@ -179,6 +179,17 @@ class SafeActionClient(ActionClient):
         """Name of the action."""
         return self._action_name
 
+    @property
+    def type_name(self) -> str:
+        """Type of the action, as `ros2 action list -t` shows it."""
+        package = self._action_type.__module__.split('.')[0]
+        return f'{package}/action/{self._action_type.__name__}'
+
+    def types_there(self) -> list[str]:
+        """Types of the servers of that name, whoever they are for."""
+        found = self._node.get_publishers_info_by_topic(f'{self.name}/_action/feedback')
+        return sorted({server.topic_type.removesuffix('_FeedbackMessage') for server in found})
+
     def send_goal_async(self, *args: Any, **kwargs: Any) -> RosFuture:
         """See `rclpy.action.ActionClient`."""
         with self._noting:
@@ -248,6 +259,11 @@ class RunningGoal:
         return self._result.result().status
 
     @property
+    def outcome(self) -> str:
+        """The status by its name; only after `wait` has returned True."""
+        return _STATUS.get(self.status, str(self.status))
+
+    @property
     def succeeded(self) -> bool:
         """Whether the server called it a success; only after `wait` has returned True."""
         return self.status == GoalStatus.STATUS_SUCCEEDED
@@ -311,13 +327,24 @@ def request_goal(client: SafeActionClient, goal: Any, *, timeout: float,
     interrupted before: nothing has been sent then.
     """
     if not wait_for_ready(client.server_is_ready, timeout, interrupted) and not interrupted():
-        raise ExecutionError(f'no action server {client.name!r} within {timeout:g} s',
-                             hint='Start the node or controller that provides it, and compare '
-                                  'names with `ros2 action list`.')
+        raise _no_server(client, timeout)
     if interrupted():
         raise CanceledError  # what is not sent cannot start
     on_feedback = None if feedback is None else (lambda message: feedback(message.feedback))
     return SentGoal(client, client.send_goal_async(goal, feedback_callback=on_feedback))
+
+
+def _no_server(client: SafeActionClient, timeout: float) -> ExecutionError:
+    what = f'no action server {client.name!r} within {timeout:g} s'
+    others = [name for name in client.types_there() if name != client.type_name]
+    if others:
+        return ExecutionError(
+            what, expected=f'one of type {client.type_name}',
+            got=f'one of type {" and ".join(others)}',
+            hint='Compare with `ros2 action list -t`; the type of a gripper is gripper_action_type '
+                 'in the robot file.')
+    return ExecutionError(what, hint='Start the node or controller that provides it, and compare '
+                                     'names with `ros2 action list`.')
 
 
 def send_goal(client: SafeActionClient, goal: Any, *, timeout: float,
@@ -358,7 +385,7 @@ def call_action(client: SafeActionClient, goal: Any, *, timeout: float, accept_t
             raise CanceledError
         raise ExecutionError(f'action {client.name!r} ended without a result',
                              expected='status SUCCEEDED or an error code',
-                             got=f'status {_STATUS.get(running.status, running.status)}',
+                             got=f'status {running.outcome}',
                              hint='Its server crashed or was started anew: see the log of its '
                                   'node.')
     if gone() and not interrupted():

@@ -26,11 +26,12 @@ from rclpy.action import ActionClient, ActionServer
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import MultiThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
-from fourdgen_ros.core.errors import FourdgenError
+from fourdgen_ros.core.errors import FourdgenError, InputError
 from fourdgen_ros.core.health import Level, Status
 from fourdgen_ros.nodes.inputs import InputNode, spin
 
@@ -42,6 +43,7 @@ STAGE_THREAD = 'stage'  # how the names of threads begin in which stages compute
 # Ctrl-C, `kill`, and a terminal that is closed or an ssh connection that drops.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+RCLError = rclpy_implementation.RCLError
 Report = Callable[[], Mapping[str, Status]]
 N = TypeVar('N', bound='StageNode')
 
@@ -198,9 +200,15 @@ def spinning(factory: Callable[[], N], args: Sequence[str] | None = None) -> Ite
 
     rclpy's own signal handlers would close the connection at once; then nobody could cancel what
     the controllers do. So signals are the caller's, `close` does its work over a living connection,
-    and only then everything is shut down.
+    and only then everything is shut down. Raises InputError for ROS arguments that rcl refuses.
     """
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except (RCLError, rclpy_implementation.UnknownROSArgsError) as error:
+        hint = ('Each section of it is the name of a node, in it `ros__parameters`, and in that at '
+                'least one.' if 'params file' in str(error) else '')
+        raise InputError('ROS arguments', expected='what rcl can read', got=str(error),
+                         hint=hint) from error
     try:
         node = factory()
         executor = MultiThreadedExecutor(num_threads=EXECUTOR_THREADS)

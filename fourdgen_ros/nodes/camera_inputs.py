@@ -15,6 +15,7 @@ from fourdgen_ros.core.synchroniser import SyncedSet, Synchroniser
 from fourdgen_ros.core.types import Observation
 from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.base import StageNode
+from fourdgen_ros.nodes.camera_names import camera_topic
 from fourdgen_ros.nodes.camera_subscription import CameraSubscription, declare_reliability
 from fourdgen_ros.nodes.qos import SENSOR
 from fourdgen_ros.nodes.serialised import deserialised, serialised_stamp
@@ -86,9 +87,9 @@ class CameraTopics:
                                         rectified=self._rectified)
 
     def _topic(self, camera: str, kind: str, transport: str) -> str:
-        base = self._node.value(f'{kind}_topic').format(camera=camera)
-        return self._node.resolve_topic_name(
-            base if transport == 'raw' else f'{base}/{transport}')
+        pattern = self._node.value(f'{kind}_topic')
+        return camera_topic(
+            self._node, pattern if transport == 'raw' else f'{pattern}/{transport}', camera)
 
     def _on_frame(self, synchroniser: Synchroniser, camera: str, kind: str, data: bytes) -> None:
         stamp = serialised_stamp(data, self.topics[camera, kind])

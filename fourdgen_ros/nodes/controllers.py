@@ -129,7 +129,7 @@ class Controllers:
         if result.error_code != FollowJointTrajectory.Result.SUCCESSFUL or not running.succeeded:
             raise ExecutionError(
                 f'arm controller {self._arm.name!r} failed with code {result.error_code} '
-                f'({_fjt_code(result.error_code)}), goal status {running.status}',
+                f'({_fjt_code(result.error_code)}), goal {running.outcome}',
                 got=result.error_string,
                 hint='See the log of the controller. Is the arm ready, and nothing in the way?')
 
@@ -142,8 +142,8 @@ class Controllers:
         running = self._finish(client, goal, limit, interrupted, on_start)
         error = error_code(running.result.error_code)
         if error.code != SUCCESS or not running.succeeded:
-            raise ExecutionError(f'move_group action {client.name!r} failed, goal status '
-                                 f'{running.status}', expected='SUCCESS', got=str(error))
+            raise ExecutionError(f'move_group action {client.name!r} failed, goal '
+                                 f'{running.outcome}', expected='SUCCESS', got=str(error))
 
     def _run_gripper(self, command: types.GripperCommand, interrupted: Callable[[], bool],
                      on_start: Callable[[], None]) -> None:
@@ -163,7 +163,7 @@ class Controllers:
         # A gripper that holds an object stalls before the commanded position: that is a success.
         if not running.succeeded and not (result.stalled or result.reached_goal):
             raise ExecutionError(
-                f'gripper controller {self._gripper.name!r} failed, goal status {running.status}',
+                f'gripper controller {self._gripper.name!r} failed, goal {running.outcome}',
                 expected=f'an opening of {1e3 * opening:.1f} mm, or fingers that an object stops',
                 got='neither at the goal nor stalled',
                 hint=_CLOSING if opening <= self._robot.opening[0] else _OPENING)
@@ -175,6 +175,10 @@ class Controllers:
         if running.wait(limit, interrupted):
             if not running.succeeded and interrupted():
                 raise CanceledError  # the stop reached the controller before it reached us
+            if running.outcome == 'CANCELED':
+                raise ExecutionError(
+                    f'controller {client.name!r}: goal CANCELED', got='a cancel request, not by '
+                    'this node', hint='Something else stopped it: RViz, a pendant, another node?')
             return running
         self.stop()
         running.cancel()
@@ -194,7 +198,8 @@ class Controllers:
             if sent.wait(ACCEPT_TIMEOUT, interrupted):
                 return sent.accepted()
         except ExecutionError as error:
-            raise RejectedError(error.what, got=error.got, hint=error.hint) from error
+            raise RejectedError(error.what, expected=error.expected, got=error.got,
+                                hint=error.hint) from error
         except CanceledError:
             self.stop()
             raise

@@ -31,8 +31,10 @@ class DeviationGuard:
                 max((m.angle for m in self._monitors), default=0.0))
 
     def begin(self, segment: int) -> None:
-        """The controller has accepted this segment: its time counts from now."""
+        """The time of this segment counts from now, when its controller has accepted it; a gripper
+        command, during which the arm stands, is looked at from before it is sent."""
         self._monitor, self._start = self._monitors[segment], time.monotonic()
+        self._next = 0.0
 
     def end(self) -> None:
         """The segment is over: the arm is not watched until the next begins."""

@@ -245,7 +245,10 @@ class ExecutionNode(ManagedNode):
                     or (guard is not None and guard.exceeded()))
 
         segment = plan.segments[index]
-        if isinstance(segment, JointTrajectory):
+        arm = isinstance(segment, JointTrajectory)
+        if guard is not None and not arm:
+            guard.begin(index)  # before the fingers are told: what they let go is gone
+        if arm or index == 0:
             # Just before sending, and against this segment: what came before may have ended early.
             joints = self._joints.positions(self._robot.joints, self._joint_timeout)
             check_start(replace(plan, segments=plan.segments[index:]), joints, self._limits)

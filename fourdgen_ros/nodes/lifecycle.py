@@ -22,7 +22,6 @@ from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.action import ActionClient
 from rclpy.client import Client
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
@@ -32,9 +31,8 @@ from rclpy.timer import Timer
 
 from fourdgen_ros.core.errors import FourdgenError
 from fourdgen_ros.core.health import Level, Status
-from fourdgen_ros.nodes.base import Report, StageNode
+from fourdgen_ros.nodes.base import RCLError, Report, StageNode
 
-RCLError = rclpy_implementation.RCLError
 GOALS_TIMEOUT = 5.0  # s that open goals may take to end when the node is deactivated
 TRANSITION_TIMEOUT = 10.0  # s that a transition under way may take when the process ends
 

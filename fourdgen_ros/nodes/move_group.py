@@ -215,7 +215,7 @@ def _rows(points: Any, field: str, joints: int) -> Array:
     if any(len(row) != joints for row in rows):
         raise PlanningError(f'{field} of the path of move_group', expected=f'{joints} per point',
                             got=str(sorted({len(row) for row in rows})))
-    return np.array(rows, float).reshape(-1, joints)
+    return np.array(rows, float).reshape(len(rows), joints)
 
 
 def _box(size: Any) -> SolidPrimitive:

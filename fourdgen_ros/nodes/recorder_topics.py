@@ -13,6 +13,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from fourdgen_ros.data.bag_metadata import BagTopic
+from fourdgen_ros.nodes.camera_names import camera_topic
 from fourdgen_ros.nodes.recorder_definitions import definition
 
 IMAGES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
@@ -71,11 +72,14 @@ class Source:
 
 def topic_names(node: Node, cameras: Sequence[str], patterns: Mapping[str, str],
                 topics: Iterable[str], optional: Iterable[str]) -> TopicNames:
-    """Absolute names after remapping; `patterns` has a topic with {camera} by kind of image."""
+    """Absolute names after remapping; `patterns` has a topic with {camera} by kind of image.
+
+    Raises InputError for a camera that has no topic.
+    """
     required = {}
     for camera in cameras:
         for kind, pattern in patterns.items():
-            name = node.resolve_topic_name(pattern.format(camera=camera))
+            name = camera_topic(node, pattern, camera)
             required[name] = f'{kind} of camera {camera}'
     for topic in topics:
         required[node.resolve_topic_name(topic)] = 'one of topics'

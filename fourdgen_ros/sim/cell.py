@@ -7,7 +7,6 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +15,7 @@ from fourdgen_ros.core.camera import intrinsics_from_fovy, resize_view
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.types import Observation, RgbdView
 from fourdgen_ros.sim.cameras import CAMERA_SETS, FIXED, CameraPose, checked_set, choose
+from fourdgen_ros.sim.engine import mujoco
 from fourdgen_ros.sim.path import Leg
 from fourdgen_ros.sim.rehearsal import Rehearsal
 from fourdgen_ros.sim.render import SceneRenderer

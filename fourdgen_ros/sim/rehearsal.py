@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import copy
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from fourdgen_ros.core import se3
+from fourdgen_ros.sim.engine import mujoco
 from fourdgen_ros.sim.ik import IkSolver
 from fourdgen_ros.sim.path import Leg, Path
 from fourdgen_ros.sim.scene import ARM_JOINTS, MAX_OPENING, PREFIX

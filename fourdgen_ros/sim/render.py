@@ -6,11 +6,11 @@ from __future__ import annotations
 import os
 import weakref
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from fourdgen_ros.core.errors import FourdgenError
+from fourdgen_ros.sim.engine import mujoco
 
 _FAR = 6.5  # m; depth cameras of the kind simulated here see no further
 

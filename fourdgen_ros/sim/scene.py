@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from fourdgen_ros.sim.cameras import CameraPose
+from fourdgen_ros.sim.engine import mujoco
 from fourdgen_ros.sim.shapes import Mesh
 
 PREFIX = 'panda_'

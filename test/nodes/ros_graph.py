@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import rclpy
 from lifecycle_msgs.srv import ChangeState
+from rclpy.context import Context
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -32,6 +34,22 @@ def eventually(condition: Callable[[], bool], timeout: float = 30.0) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+@contextmanager
+def elsewhere() -> Iterator[Node]:
+    """A node as another process has it, in a context of its own; it does not spin."""
+    context = Context()
+    context.init()
+    try:
+        node = Node('elsewhere', context=context)
+        try:
+            yield node
+        finally:
+            destroy_actions(node)
+            node.destroy_node()
+    finally:
+        context.try_shutdown()
 
 
 class Graph:

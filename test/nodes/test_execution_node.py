@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from control_msgs.action import FollowJointTrajectory
+from action_msgs.srv import CancelGoal
+from control_msgs.action import FollowJointTrajectory, ParallelGripperCommand
 from execution_bench import GOAL, LONG, PATIENT, Bench, FixedPlanner, planning_goal
+from rclpy.action import ActionServer
 from rclpy.exceptions import InvalidParameterValueException
 from robot_server import ARM, FINGERS, HOME, Robot, move
-from ros_graph import Graph, eventually, parameters
+from ros_graph import Graph, elsewhere, eventually, parameters
 from std_msgs.msg import Empty, String
 from std_srvs.srv import Trigger
 
@@ -213,6 +215,31 @@ def test_checks_the_start_just_before_sending(bench: Any) -> None:
     assert result.error_code == Result.CHECK_FAILED
     assert 'start state' in result.error_msg
     assert b.robot.goals == []
+
+
+@pytest.mark.parametrize(('after', 'code', 'text'), [
+    ((move(GOAL, 0.2),), Result.CHECK_FAILED, 'start state'),
+    ((), Result.DEVIATED, 'the tool is not where it was imagined')])
+def test_the_fingers_do_not_move_where_the_arm_does_not_stand(
+        bench: Any, after: tuple, code: int, text: str) -> None:
+    b = bench(FixedPlanner(GripperCommand(0.0), *after))
+    plan_id = b.plan().plan.plan_id
+    b.robot.q = HOME + 0.2
+    assert eventually(lambda: np.allclose(b.node._joints.positions(ARM, PATIENT), b.robot.q))
+    result = b.execute(plan_id)
+    assert result.error_code == code
+    assert text in result.error_msg
+    assert b.robot.gripper_goals == []
+
+
+def test_the_fingers_do_not_move_after_a_motion_that_did_not_happen(bench: Any) -> None:
+    """A controller that calls it a success at once, as one whose speed is scaled to 0 may."""
+    b = bench(FixedPlanner(move(GOAL, 2.0), GripperCommand(0.0)))
+    b.robot.skips = True
+    result = b.execute()
+    assert result.error_code == Result.DEVIATED
+    assert '(segment 2 of 2' in result.error_msg
+    assert b.robot.gripper_goals == []
 
 
 def test_stop_is_answered_at_once_holds_and_latches(bench: Any, graph: Graph) -> None:
@@ -489,6 +516,19 @@ def test_no_controller(graph: Graph, bench: Any) -> None:
     assert 'elsewhere/follow_joint_trajectory' in result.error_msg
 
 
+def test_a_controller_of_another_type(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ros2 action list` has the name, so the type has to be told."""
+    monkeypatch.setattr(controllers, 'ACCEPT_TIMEOUT', 2.0)
+    b = bench(FixedPlanner(GripperCommand(0.03)), gripper_action='other/gripper_cmd')
+    with elsewhere() as node:
+        ActionServer(node, ParallelGripperCommand, 'other/gripper_cmd', lambda _: None)
+        result = b.execute()
+    assert result.error_code == Result.CONTROLLER_REJECTED
+    assert 'expected one of type control_msgs/action/GripperCommand' in result.error_msg
+    assert 'got one of type control_msgs/action/ParallelGripperCommand' in result.error_msg
+    assert 'gripper_action_type' in result.error_msg
+
+
 def test_a_controller_that_aborts(bench: Any) -> None:
     b = bench(FixedPlanner(move(GOAL, 1.0), GripperCommand(0.0)))
     b.robot.abort = (-4, 'joint panda_joint2 is 0.3 rad off')
@@ -506,6 +546,24 @@ def test_a_controller_that_never_finishes(bench: Any) -> None:
     result = b.execute()
     assert result.error_code == Result.CONTROLLER_ABORTED
     assert 'did not finish within 0.5 s' in result.error_msg
+
+
+@pytest.mark.parametrize(('segment', 'action'), [
+    (move(GOAL, LONG), 'panda_arm_controller/follow_joint_trajectory'),
+    (GripperCommand(0.0), 'panda_hand_controller/gripper_cmd')])
+def test_what_another_client_canceled_is_told_as_such(
+        bench: Any, graph: Graph, segment: Any, action: str) -> None:
+    """RViz, a pendant, a second node: the code of the controller is that of a success then."""
+    b = bench(FixedPlanner(segment))
+    b.robot.slow_grip = True
+    running = b.start()
+    assert eventually(lambda: b.robot.moving or bool(b.robot.gripper_goals))
+    graph.call(CancelGoal, f'{action}/_action/cancel_goal')
+    assert running.wait(LONG / 2)
+    assert running.result.error_code == Result.CONTROLLER_ABORTED
+    assert f'controller {action!r}: goal CANCELED' in running.result.error_msg
+    assert 'not by this node' in running.result.error_msg
+    assert 'SUCCESSFUL' not in running.result.error_msg
 
 
 @pytest.mark.parametrize('end', ['stop', 'cancel', 'time limit'])

@@ -178,6 +178,14 @@ def test_a_wrong_parameter_stops_the_start(graph: Graph, name: str, value: Any) 
         GeneratorNode(**parameters(**{name: value}))
 
 
+@pytest.mark.parametrize('values', [
+    {'cameras': ['cam_left,cam_right']}, {'cameras': ['']}, {'color_topic': '{cam}/color'},
+    {'color_topic': '{camera/color'}], ids=str)
+def test_cameras_without_a_topic_are_named(graph: Graph, values: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r'of camera .*; expected a topic; got .* between them'):
+        graph.add(GeneratorNode(Freeze(), **parameters(**values)))
+
+
 def test_hears_no_camera_and_takes_no_goal_while_inactive(graph: Graph) -> None:
     generator = Freeze()
     graph.add(Cameras())

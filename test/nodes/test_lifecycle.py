@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -314,3 +315,19 @@ def test_a_process_that_cannot_start_says_why_and_ends() -> None:
          '-p', 'model:=/no/such/model'], capture_output=True, text=True, timeout=120.0)
     assert process.returncode == 1
     assert 'cannot start: checkpoint /no/such/model' in process.stderr
+
+
+@pytest.mark.parametrize('text', ['/**/execution:\n', '/**/execution: {ros__parameters: }\n',
+                                  '- execution\n'])
+def test_a_file_that_is_none_of_parameters_is_named_without_a_traceback(
+        tmp_path: Path, text: str) -> None:
+    file = tmp_path / 'my_cell.yaml'
+    file.write_text(text)
+    process = subprocess.run(
+        [sys.executable, '-m', 'fourdgen_ros.nodes.execution', '--ros-args', '--params-file',
+         str(file)], capture_output=True, text=True, timeout=120.0)
+    assert process.returncode == 1
+    assert 'cannot start: ROS arguments' in process.stderr
+    assert str(file) in process.stderr
+    assert 'at line 1' in process.stderr
+    assert 'Traceback' not in process.stderr

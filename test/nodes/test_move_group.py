@@ -19,6 +19,7 @@ from robot_server import HOME, Robot
 from ros_graph import Graph, eventually, parameters
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
 
 from fourdgen_ros.action import ExecutePlan, PlanMotion
 from fourdgen_ros.core import se3
@@ -231,6 +232,15 @@ def unknown_group(response: Any) -> None:
     response.error_code.message = 'no group'
 
 
+def refused(code: int) -> Callable[[Any], None]:
+    """As upstream refuses a request: with nothing but the code, not even names of joints."""
+    def change(response: Any) -> None:
+        response.solution.joint_trajectory = JointTrajectory()
+        response.fraction, response.error_code.val = 0.0, code
+
+    return change
+
+
 def jump(response: Any) -> None:
     for point in points(response)[2:]:
         q = point.positions
@@ -264,7 +274,9 @@ def swing(response: Any) -> None:
 @pytest.mark.parametrize(('change', 'text'), [
     (no_path, '0 points, fraction 0'), (no_stamps, 'all zero'), (other_joints, 'fr3_joint1'),
     (too_few_positions, 'expected 7 per point'),
-    (unknown_group, 'INVALID_GROUP_NAME (-15): no group'), (jump, 'joint jump')],
+    (unknown_group, 'INVALID_GROUP_NAME (-15): no group'), (jump, 'joint jump'),
+    (refused(-15), 'Set `group` in the robot file'), (refused(-21), 'FRAME_TRANSFORM_FAILURE'),
+    (refused(1), 'Not even the first step can be made')],
     ids=lambda v: getattr(v, '__name__', ''))
 def test_a_useless_path(cell: Cell, change: Callable[[Any], None], text: str) -> None:
     result = cell.change(change)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -38,6 +39,15 @@ def load(name: str):
 
     source = PythonLaunchDescriptionSource(str(share_directory() / 'launch' / name))
     return source.get_launch_description(LaunchContext())
+
+
+def launch_file(name: str) -> Any:
+    """A launch file as a module."""
+    spec = importlib.util.spec_from_file_location(
+        f'{name}_launch', share_directory() / 'launch' / f'{name}.launch.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def own_arguments(description) -> list:
@@ -248,6 +258,11 @@ def test_rviz_shows_the_base_of_the_robot(tmp_path: Path) -> None:
     assert fixed_frame(params_file=str(file), robot='fr3') == 'fr3_link0'
     file.write_text('/**/execution: {ros__parameters: {robot: fr3}}')  # of another node
     assert fixed_frame(params_file=str(file)) == 'panda_link0'
+    # What is no file of parameters is refused by the nodes, which name the line.
+    for text in ('', '/**/visualization:', '/**/visualization: {ros__parameters: }',
+                 '- visualization', '/**: 7', '7: {ros__parameters: {robot: fr3}}', '/**: [1'):
+        file.write_text(text)
+        assert launch_file('robot').shown_robot([str(file)]) == ''
     with pytest.raises(InputError, match='robot file'):
         fixed_frame(robot='no_such')
 

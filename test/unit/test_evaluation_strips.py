@@ -58,6 +58,13 @@ def test_a_rollout_keeps_its_failures(tmp_path: Path) -> None:
         assert image.width == WIDTH
 
 
+def test_a_picture_that_cannot_be_written_is_no_failed_seed(tmp_path: Path) -> None:
+    (tmp_path / 'still_strips').write_text('in the way')
+    with pytest.raises(InputError, match='still_strips/seed_0000.jpg; expected a folder that can'):
+        rollout(RolloutSpec(APPLE, 'still', RoadConfig(max_segments=1)), [0],
+                Batch(file=tmp_path / 'still.json'), strips=True)
+
+
 def test_strips_need_a_report_to_lie_beside() -> None:
     with pytest.raises(InputError, match='--json FILE'):
         rollout(RolloutSpec(APPLE, 'still'), [0], strips=True)

@@ -224,6 +224,17 @@ def test_nonsense_grippers_are_refused(robot):
     (('gripper', 'tip', 'reach'), -0.01, 'gripper tip reach'),
     (('gripper', 'tip', 'thickness'), float('nan'), 'gripper tip thickness'),
     (('joints', 1), 'panda_joint1', 'joints and gripper joints'),
+    (('gripper', 'effort'), float('nan'), 'gripper effort'),
+    (('gripper', 'effort'), -40.0, 'gripper effort'),
+    (('table_height',), float('inf'), 'table_height'),
+    (('table_height',), 'low', 'robot file'),
+    (('scene',), [{'name': 'box', 'size': [0.1] * 3, 'position': [x, 0.0, 0.0], 'touches': []}
+                  for x in (1.0, 2.0)], 'scene of robot .* each name once'),
+    (('tcp_link',), None, '`tcp_link`'),
+    (('group',), '', '`group`'),
+    (('controllers', 'arm_action'), None, '`arm_action`'),
+    (('controllers',), ['arm_action'], 'robot file'),
+    (('scene', 0, 'name'), 7, '`scene name`'),
 ])
 def test_values_that_would_disable_a_check_are_refused(tmp_path, keys, value, named):
     data = yaml.safe_load((share_directory() / 'config' / 'robots' / 'panda.yaml').read_text())

@@ -63,6 +63,16 @@ def test_where_nothing_can_be_rendered_the_next_step_is_told(
         Cell(TASK, 0).render('cam_left', 96, 128)
 
 
+def test_opengl_that_is_not_there_is_an_error_that_says_so() -> None:
+    """`import mujoco` raises AttributeError where a library is missing, and RuntimeError here."""
+    done = subprocess.run(
+        [sys.executable, '-m', 'fourdgen_ros.cli', 'rollout', '--task', TASK, '--seeds', '1'],
+        env={**os.environ, 'MUJOCO_GL': 'none'}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert done.stderr.startswith('fourdgen: error: rendering; expected the OpenGL library')
+    assert 'MUJOCO_GL=none' in done.stderr
+
+
 def test_the_expert_solves_unseen_seeds_and_passes_every_stage(cell: Cell) -> None:
     for seed in (1, 2, 3):
         cell.reset(seed)

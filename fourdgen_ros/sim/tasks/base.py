@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
-import mujoco
 import numpy as np
 
 from fourdgen_ros.sim.cameras import CameraPose, Shell
+from fourdgen_ros.sim.engine import mujoco
 from fourdgen_ros.sim.path import Leg
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-import mujoco
 import numpy as np
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.sim import prints, shapes
 from fourdgen_ros.sim.cameras import CameraPose, Shell
+from fourdgen_ros.sim.engine import mujoco
 from fourdgen_ros.sim.path import Leg
 from fourdgen_ros.sim.scene import COLLISION, add_printed_mesh, base_scene, place_fixture
 from fourdgen_ros.sim.tasks import cereal_plan
