@@ -159,10 +159,14 @@ def save_gif(pages: Iterator[Image.Image], path: Path, frame_seconds: float) -> 
 
 
 def _with_palette(page: Image.Image) -> Image.Image:
-    """Reduce a page to 256 colours, those of the drawn paths among them: they have few pixels."""
+    """Reduce a page to 256 colours, those of the drawn paths among them: they have few pixels.
+
+    The others come from an octree: a median cut has none left for a small object.
+    """
     own = (drawing.IMAGINED, drawing.REAL, drawing.INK, drawing.PAPER)
     count = 256 - len(own)
-    colours = (page.quantize(count).getpalette() + [0] * 3 * count)[:3 * count]
+    reduced = page.quantize(count, Image.Quantize.FASTOCTREE)
+    colours = (reduced.getpalette() + [0] * 3 * count)[:3 * count]
     palette = Image.new('P', (1, 1))
     palette.putpalette(colours + [value for colour in own for value in colour])
     return page.quantize(palette=palette, dither=Image.Dither.NONE)
