@@ -126,9 +126,10 @@ def future_film(future: Future) -> Iterator[Image.Image]:
             colours = drawing.depth_colours(depth[v, t], near, far)
             page.paste(drawing.enlarged(colours, *SHOWN), (width + _GAP, y))
         draw = ImageDraw.Draw(page)
-        drawing.label(draw, (page.width - 8, 6), f'{t * future.dt:.1f} s', anchor='ra')
+        drawing.label(draw, (page.width - 8, page.height - 8), f'{t * future.dt:.1f} s',
+                      anchor='rd')
         drawing.label(draw, (width + _GAP + 8, 6),
-                      f'z from {future.cameras[0]}: {near:.2f} .. {far:.2f} m')
+                      f'z from {future.cameras[0]}: {near:.2f} m bright, {far:.2f} m dark')
         for v, camera in enumerate(future.cameras):
             drawing.label(draw, (8, (v + 1) * (height + _GAP) - _GAP - 8), camera, anchor='ld')
         yield page
