@@ -35,7 +35,7 @@ def interfaces() -> str:
     for folder, title in INTERFACES.items():
         parts.append(f'## {title}\n')
         for file in sorted((ROOT / folder).glob(f'*.{folder}')):
-            parts.append(f'### fourdgen_ros/{folder}/{file.stem}\n\n'
+            parts.append(f'### {file.stem}\n\n`fourdgen_ros/{folder}/{file.stem}`\n\n'
                          f'```text\n{file.read_text(encoding="utf-8").strip()}\n```\n')
     return '\n'.join(parts)
 
@@ -44,7 +44,7 @@ def command_line() -> str:
     """The help of `fourdgen` and of every verb, with the verbs that a verb has."""
     from fourdgen_ros.cli.__main__ import build_parser
 
-    os.environ['COLUMNS'] = '96'
+    os.environ['COLUMNS'] = '82'  # what the page is wide
     parser = build_parser()
     parts = ['# Command line\n', f'```text\n{parser.format_help().strip()}\n```\n']
 

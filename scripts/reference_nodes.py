@@ -73,7 +73,7 @@ def _parameter(node: StageNode, name: str) -> list[str]:
     if str(value).endswith(_BAG):
         value = ''
     ranges = [*described.floating_point_range, *described.integer_range]
-    limits = f'{ranges[0].from_value:g} to {ranges[0].to_value:g}' if ranges else (
+    limits = f'{ranges[0].from_value:.10g} to {ranges[0].to_value:.10g}' if ranges else (
         described.additional_constraints)
     when = 'any time' if name not in node._fixed else (
         'before configuring' if node.reconfigurable else 'at the start')

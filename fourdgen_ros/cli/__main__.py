@@ -8,6 +8,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import NoReturn
 
 from fourdgen_ros import __version__
 from fourdgen_ros.core.errors import FourdgenError
@@ -31,7 +32,7 @@ INTERRUPTED = 130  # as shells report SIGINT
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all verbs."""
     modules = {verb: module_of(verb) for verb in VERBS}
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog='fourdgen', usage='fourdgen VERB ...', epilog=_overview(modules),
         description='A robot acts on the 4D future that it imagines.',
         formatter_class=_Formatter)
@@ -42,6 +43,13 @@ def build_parser() -> argparse.ArgumentParser:
         module.add_arguments(subparser)
         subparser.set_defaults(run=module.run)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells wrong usage in one line, without the list of all options before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f'{self.prog}: error: {message}. `{self.prog} --help` tells how to use it.\n')
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -66,7 +74,11 @@ def _overview(modules: dict[str, ModuleType]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; `argv` without the program's name. Returns the exit code."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.print_help(sys.stderr)
+        return 2
+    args = parser.parse_args(argv)
     try:
         return args.run(args)
     except FourdgenError as error:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fourdgen_ros.evaluation.calibration import CameraCheck
     from fourdgen_ros.tracker.gripper_model import GripperModel
 
-HELP = 'hand-eye calibration: compare where the gripper should be with where cameras see it'
+HELP = 'hand-eye calibration: is the gripper where the cameras see it?'
 PICTURES = '.png', '.jpg'
 _TOPICS = {'color': '{camera}/color/image_raw',
            'depth': '{camera}/aligned_depth_to_color/image_raw',

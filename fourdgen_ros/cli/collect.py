@@ -14,11 +14,13 @@ HELP = 'record demonstrations of the scripted expert in the simulated cell'
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_task(parser)
     options.add_cameras(parser)
-    parser.add_argument('--episodes', type=options.positive, required=True)
+    parser.add_argument('--episodes', type=options.positive, required=True,
+                        help='seeds that the expert tries; where it fails, nothing is kept')
     parser.add_argument('--out', type=Path, required=True, help='folder; what it holds is kept')
     parser.add_argument('--first-seed', type=int, default=100000,
                         help='seeds below 100000 are left to evaluation (%(default)s)')
-    parser.add_argument('--workers', type=options.positive, default=1, help='processes')
+    parser.add_argument('--workers', type=options.positive, default=1,
+                        help='processes (%(default)s)')
     options.add_json(parser, 'the counts')
 
 

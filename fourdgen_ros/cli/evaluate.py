@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'interrupted run goes on. With --offline: on recorded demonstrations, of any task, from '
         'every 1.2 s of those episodes that training leaves out.')
     parser.add_argument('--task', nargs='+', metavar='T',
-                        help=f'tasks of the simulated cell, or all ({options.TASK})')
+                        help=f'tasks of the simulated cell, of {", ".join(options.TASKS)}, or all '
+                             f'({options.TASK})')
     parser.add_argument('--offline', type=Path, metavar='DIR',
                         help='data set of `fourdgen data cache` or `fourdgen collect`; --seeds are '
                              'then numbers of its episodes that training leaves out')
@@ -50,6 +51,9 @@ def run(args: argparse.Namespace) -> int:
 
     for generator in args.generator:
         model_folder(generator)
+    if args.tracker is not None and not args.tracker.is_file():
+        raise InputError(f'--tracker {args.tracker}', expected='a parameter file of the node '
+                         '`tracker`', got='no such file', hint='config/tracker.yaml is one.')
     if args.offline is not None:
         return _offline(args)
     args.task = list(TASKS) if args.task == ['all'] else args.task or [options.TASK]

@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_task(parser)
     options.add_generator(parser, 'tiny')
     parser.add_argument('--seed', type=int, default=0, help='of the generator (%(default)s)')
-    parser.add_argument('--steps', type=options.positive, help='denoising steps')
+    parser.add_argument('--steps', type=options.positive,
+                        help='denoising steps (the generator\'s own number)')
     parser.add_argument('--out', type=Path, default=Path('future'), help='folder (%(default)s)')
     options.add_json(parser, 'sizes and timings')
 

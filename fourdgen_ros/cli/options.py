@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from fourdgen_ros.core.sensor_faults import Fault
 
-TASK = 'PlaceAppleFromBowlIntoBin'
+TASKS = ('PlaceAppleFromBowlIntoBin', 'PutSpatulaOnTable', 'StoreCerealBoxUnderShelf')
+TASK = TASKS[0]
 
 
 def seed_range(text: str) -> range:
@@ -66,7 +67,9 @@ def minutes(text: str) -> float:
 
 def add_task(parser: argparse.ArgumentParser) -> None:
     """Add --task."""
-    parser.add_argument('--task', default=TASK, help='task of the simulated cell (%(default)s)')
+    parser.add_argument('--task', default=TASK,
+                        help=f'task of the simulated cell, one of {", ".join(TASKS)} '
+                             '(%(default)s)')
 
 
 def add_cameras(parser: argparse.ArgumentParser) -> None:

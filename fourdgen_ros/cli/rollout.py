@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              '(6, or all of a shorter future)')
     parser.add_argument('--max-segments', type=options.positive, default=10,
                         help='futures after which a task counts as not done (%(default)s)')
-    parser.add_argument('--steps', type=options.positive, help='denoising steps')
+    parser.add_argument('--steps', type=options.positive,
+                        help='denoising steps (the generator\'s own number)')
     parser.add_argument('--strips', action='store_true',
                         help='keep a picture of every failure beside the report of --json; '
                              '`fourdgen report` shows them')

@@ -51,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='use only the first episodes of each')
     parser.add_argument('--threads', type=options.positive,
                         help='torch threads (default: torch decides)')
-    parser.add_argument('--seed', type=options.natural, default=0)
+    parser.add_argument('--seed', type=options.natural, default=0,
+                        help='of weights and batches (%(default)s)')
     parser.add_argument('--no-cross-view', action='store_true',
                         help='tiny: the ablation: views do not see each other')
     parser.add_argument('--no-depth', action='store_true',

@@ -126,9 +126,10 @@ def future_film(future: Future) -> Iterator[Image.Image]:
             colours = drawing.depth_colours(depth[v, t], near, far)
             page.paste(drawing.enlarged(colours, *SHOWN), (width + _GAP, y))
         draw = ImageDraw.Draw(page)
-        drawing.label(draw, (page.width - 8, 6), f'{t * future.dt:.1f} s', anchor='ra')
+        drawing.label(draw, (page.width - 8, page.height - 8), f'{t * future.dt:.1f} s',
+                      anchor='rd')
         drawing.label(draw, (width + _GAP + 8, 6),
-                      f'z from {future.cameras[0]}: {near:.2f} .. {far:.2f} m')
+                      f'z from {future.cameras[0]}: {near:.2f} m bright, {far:.2f} m dark')
         for v, camera in enumerate(future.cameras):
             drawing.label(draw, (8, (v + 1) * (height + _GAP) - _GAP - 8), camera, anchor='ld')
         yield page
@@ -159,10 +160,14 @@ def save_gif(pages: Iterator[Image.Image], path: Path, frame_seconds: float) -> 
 
 
 def _with_palette(page: Image.Image) -> Image.Image:
-    """Reduce a page to 256 colours, those of the drawn paths among them: they have few pixels."""
+    """Reduce a page to 256 colours, those of the drawn paths among them: they have few pixels.
+
+    The others come from an octree: a median cut has none left for a small object.
+    """
     own = (drawing.IMAGINED, drawing.REAL, drawing.INK, drawing.PAPER)
     count = 256 - len(own)
-    colours = (page.quantize(count).getpalette() + [0] * 3 * count)[:3 * count]
+    reduced = page.quantize(count, Image.Quantize.FASTOCTREE)
+    colours = (reduced.getpalette() + [0] * 3 * count)[:3 * count]
     palette = Image.new('P', (1, 1))
     palette.putpalette(colours + [value for colour in own for value in colour])
     return page.quantize(palette=palette, dither=Image.Dither.NONE)

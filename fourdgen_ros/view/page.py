@@ -156,7 +156,9 @@ class Page:
         with self._lock:
             self._statuses = statuses
             self._update_buttons()
-            text = f'**Task** {words.task_text(statuses)}  \n**Robot** {words.robot_text(statuses)}'
+            mark = '⚠ ' if words.fault(statuses) else ''
+            text = (f'**Task** {words.task_text(statuses)}  \n'
+                    f'**Robot** {mark}{words.robot_text(statuses)}')
             for problem in words.problems(statuses):
                 text += f'  \n⚠ {problem}'
             self._state.content = text

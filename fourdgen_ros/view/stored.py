@@ -26,7 +26,8 @@ def load_future(path: Path) -> Future:
             data = {key: file[key] for key in _KEYS}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f'future {path}', expected='a future.npz of `fourdgen generate --out`',
-                         got=f'{type(error).__name__}: {error}') from error
+                         got=str(error) if isinstance(error, OSError) else 'no archive of arrays',
+                         hint='Write it with `fourdgen generate --out FOLDER`.') from error
     return Future(
         **{key: data[key] for key in ('rgb', 'points', 'valid', 'gripper', 'K')},
         dt=float(data['dt']), cameras=tuple(data['cameras'].tolist()), stamp=0,

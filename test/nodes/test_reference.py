@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from fourdgen_ros.core.paths import share_directory
+from fourdgen_ros.nodes.cell import CellNode
 from fourdgen_ros.nodes.task_loop import TaskLoopNode
 
 SCRIPTS = share_directory() / 'scripts'
@@ -46,3 +47,26 @@ def test_interfaces_keep_their_comments() -> None:
     from make_reference import interfaces
 
     assert 'never of the future: TF would extrapolate' in interfaces()
+
+
+def test_headings_of_interfaces_fit_the_table_of_contents() -> None:
+    from make_reference import interfaces
+
+    text = interfaces()
+    assert '### GeneratedFuture\n\n`fourdgen_ros/msg/GeneratedFuture`\n' in text
+    assert max(len(line) for line in text.splitlines() if line.startswith('### ')) <= 32
+
+
+def test_the_command_line_fits_the_page() -> None:
+    from make_reference import command_line
+
+    lines = [line for line in command_line().splitlines()
+             if 'fourdgen completion' not in line]  # commands to copy stay whole
+    assert max(map(len, lines)) <= 89
+
+
+def test_bounds_are_written_out() -> None:
+    from reference_nodes import parameters
+
+    rows = parameters(CellNode).splitlines()
+    assert any(row.startswith('| `seed` | `0` | 0 to 2147483647 |') for row in rows)

@@ -74,6 +74,13 @@ def waiting_for(plan_id: str) -> dict[str, Status]:
     return {'execution: execution': Status(Level.OK, state, {'mode': 'confirm', 'state': state})}
 
 
+def test_a_fault_is_marked(desk: Desk) -> None:
+    told = 'fault: stopped by a call of ~/stop'
+    for level, marked in ((Level.ERROR, True), (Level.OK, False)):
+        desk.page.show_statuses({'execution: execution': Status(level, told, {'mode': 'auto'})})
+        assert (f'⚠ auto: {told}' in desk.page._state.content) == marked
+
+
 def show(page: Page, stamp: int, plan_id: str) -> None:
     """A future and its plan, for which the robot waits."""
     page.show_future(things.future(stamp), things.T_BASE_REF)

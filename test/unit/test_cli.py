@@ -17,6 +17,7 @@ from fourdgen_ros.cli import __main__ as cli
 from fourdgen_ros.cli import checks, doctor, generate
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.paths import share_directory
+from fourdgen_ros.sim.tasks import TASKS
 
 
 def test_an_error_of_ours_is_one_message(
@@ -72,6 +73,52 @@ def test_help_of_every_verb(verb: str, capsys: pytest.CaptureFixture) -> None:
         cli.main([verb, '--help'])
     assert stop.value.code == 0
     assert f'fourdgen {verb}' in capsys.readouterr().out
+
+
+def test_without_a_verb_the_verbs_are_shown(capsys: pytest.CaptureFixture) -> None:
+    assert cli.main([]) == 2
+    shown = capsys.readouterr().err
+    assert all(f'\n  {verb} ' in shown for verb in cli.VERBS)
+
+
+@pytest.mark.parametrize(('argv', 'start', 'next_step'), [
+    (['dmeo'], "fourdgen: error: argument VERB: invalid choice: 'dmeo'", 'fourdgen --help'),
+    (['data'], 'fourdgen data: error: the following arguments are required: VERB',
+     'fourdgen data --help'),
+    (['rollout', '--seeds', 'x'], "fourdgen rollout: error: argument --seeds: 'x' is neither",
+     'fourdgen rollout --help')])
+def test_wrong_usage_is_one_line_with_the_next_step(
+        argv: list[str], start: str, next_step: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(argv)
+    told = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert told.startswith(start)
+    assert told.endswith(f'`{next_step}` tells how to use it.\n')
+    assert told.count('\n') == 1
+
+
+@pytest.mark.parametrize('verb', ['demo', 'evaluate'])
+def test_help_names_every_task(verb: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([verb, '--help'])
+    shown = capsys.readouterr().out
+    assert all(task in shown for task in TASKS)
+
+
+def test_a_tracker_file_that_is_missing_is_told_before_anything_is_built(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr('fourdgen_ros.evaluation.openloop.evaluate', None)  # not reached
+    assert cli.main(['evaluate', '--tracker', 'nix.yaml', '--seeds', '0:1']) == 1
+    assert capsys.readouterr().err.startswith('fourdgen: error: --tracker nix.yaml; expected')
+
+
+def test_a_file_that_is_no_future_gets_no_advice_of_numpy(
+        tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / 'x.npz').write_text('{}')
+    assert cli.main(['view', '--future', str(tmp_path / 'x.npz')]) == 1
+    told = capsys.readouterr().err
+    assert 'pickle' not in told and 'fourdgen generate --out FOLDER' in told
 
 
 def test_help_loads_nothing_heavy() -> None:

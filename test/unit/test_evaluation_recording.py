@@ -80,6 +80,22 @@ def test_film_shows_every_executed_frame_once(recording: Recording, tmp_path: Pa
         assert (np.abs(seen - colour) < 10).all(-1).sum() > 50
 
 
+def test_film_keeps_the_colour_of_a_small_object(tmp_path: Path) -> None:
+    """An apple is red in the film too, though wood and walls have nearly all pixels."""
+    v, u = np.mgrid[:240, :320]
+    light = 0.5 + u / 640 + 0.1 * np.sin(v / 3)
+    page = light[..., None] * np.where((v > 80)[..., None], (190, 130, 90), (90, 90, 95))
+    page[150:200, 200:280] = light[150:200, 200:280, None] * (35, 80, 150)
+    page = page.astype(np.uint8)
+    page[100:106, 50:56] = 228, 12, 10
+    file = tmp_path / 'film.gif'
+    picture.save_gif(iter([Image.fromarray(page)]), file, 0.5)
+    with Image.open(file) as gif:
+        seen = np.asarray(gif.convert('RGB')).astype(int)
+    assert np.abs(seen[100:106, 50:56] - (228, 12, 10)).max() <= 25
+    assert np.abs(seen - page).mean() < 5
+
+
 def test_paths_are_drawn(recording: Recording) -> None:
     """Tracked on both sides, further than what was executed; executed on the real side only."""
     page = np.asarray(next(picture.film([recording]))).astype(int)
