@@ -23,6 +23,7 @@ from fourdgen_ros.data.episode import COLOUR, DEPTH
 from fourdgen_ros.data.pictures import depth_bytes, image_from_bytes
 
 from .data_bags import NS, START, Recording, depth_mm, rgb, topic_map, write_bag
+from .data_checks import LEFT_DEPTH, edited
 
 SHORT = Recording(seconds=0.6)
 TEXT = 'lege den Äpfel 🍎 in die Kiste'
@@ -104,6 +105,24 @@ def test_statistics_of_all_are_those_of_the_numbers(made) -> None:
     assert stats[layout.STATE]['std'][-1] == pytest.approx(opening.std(), rel=1e-5)
     assert np.shape(stats[layout.image_key('cam_left', COLOUR)]['mean']) == (3, 1, 1)
     assert stats[layout.image_key('cam_left', DEPTH)]['max'][0][0][0] > 1000.0  # mm
+
+
+def test_depth_out_of_range_leaves_statistics_of_the_rest(tmp_path: Path) -> None:
+    """ZED cameras send infinite depth beyond their range (REP 117)."""
+    def out_of_range(_: float, message) -> None:
+        values = message.data.view(np.float32).copy()
+        values[:200], values[200:300] = np.inf, -np.inf
+        message.data = values.view(np.uint8)
+
+    bag = write_bag(tmp_path / 'bag', SHORT.but(
+        depth_encoding='32FC1', edit=edited({LEFT_DEPTH}, out_of_range)))
+    convert.convert([BagJob(bag, topic_map(tmp_path / 'map.yaml'))], tmp_path / 'set')
+    stats = json.loads((tmp_path / 'set' / layout.STATS).read_text())
+    depth = {key: value for key, value in stats[layout.image_key('cam_left', DEPTH)].items()
+             if key != 'count'}
+    assert all(0.0 <= value[0][0][0] < 2.0 for value in depth.values()), depth
+    stored = next(p.values for p in Dataset(tmp_path / 'set').pictures(0) if p.kind == DEPTH)
+    assert np.isinf(stored).sum() == 300, 'what was recorded is kept'
 
 
 def test_lerobot_itself_reads_it(made) -> None:
