@@ -32,14 +32,13 @@ from fourdgen_ros.core.images import metres
 from fourdgen_ros.data.convert import files
 from fourdgen_ros.data.dataset import Dataset, Picture
 from fourdgen_ros.data.disk import room_for
-from fourdgen_ros.data.episode import COLOUR, DEPTH, Episode
+from fourdgen_ros.data.episode import COLOUR, DEPTH, STILL, Episode
 from fourdgen_ros.data.masks import GripperMasks, visible
 
 FORMAT, DEPTH_UNIT = 'fourdgen-episodes-1', 1e-4
 SUMS, META = 'checksums.sha256', 'meta.json'
 MESH = 'mesh'  # what masks are made from, unless META has another name for `masks`
 _STATE = 'source_state'  # key of META
-_STILL = 1e-3  # m or rad that a fixed camera may move by
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ def _fixed_poses(episode: Episode) -> NDArray[np.float64]:
     """T_base_camera (V, 4, 4) of cameras that do not move."""
     for v, camera in enumerate(episode.cameras):
         for T in episode.T_base_camera[:, v]:
-            if max(se3.distance(episode.T_base_camera[0, v], T)) > _STILL:
+            if max(se3.distance(episode.T_base_camera[0, v], T)) > STILL:
                 raise InputError(f'camera {camera.name} of {episode.source}',
                                  expected='one that stands still', got='one that moves',
                                  hint='Generators are trained on fixed cameras.')

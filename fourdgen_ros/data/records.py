@@ -13,7 +13,7 @@ from fourdgen_ros.core.errors import FourdgenError, InputError
 from fourdgen_ros.core.transforms import TransformError
 from fourdgen_ros.data import kinematics, resample
 from fourdgen_ros.data.bags import Bag
-from fourdgen_ros.data.calibration import view_finding
+from fourdgen_ros.data.calibration import place_finding, view_finding
 from fourdgen_ros.data.cell_parts import (
     STATE_GAP,
     State,
@@ -231,9 +231,7 @@ def _episode(scan: Scan, topics: TopicMap,
             found.append(Finding(f'pose of {camera.name}', BAD, error.problem,
                                  f'{error.hint} Or give T_base_camera in {topics.path}.'))
             return None
-        moved = float(np.abs(poses[-1] - poses[-1][0]).max())
-        found.append(judged(f'pose of {camera.name}', 'moves' if moved > 1e-6 else
-                            f'at {np.round(poses[-1][0][:3, 3], 3).tolist()} m'))
+        found.append(place_finding(model, poses[-1]))
         found.append(view_finding(model, K, poses[-1], tcp))
     found += motion_findings(tcp, opening, topics)
     if any(f.verdict == BAD for f in found):

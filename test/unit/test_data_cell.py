@@ -12,7 +12,7 @@ import pytest
 from fourdgen_ros.core import se3
 from fourdgen_ros.data.bag_job import check
 
-from .data_bags import NS, START, Recording, camera_pose, topic_map, write_bag
+from .data_bags import NS, START, TCP, Recording, camera_pose, topic_map, write_bag
 from .data_checks import LEFT_INFO, SHORT, changed, edited, problems, warnings
 
 RECTIFIED = ('cameras', 'cam_left', 'rectified')
@@ -159,6 +159,18 @@ def _body_frame(_: float, message) -> None:
         q = t.transform.rotation
         turned = se3.matrix_from_quaternion(np.array([q.x, q.y, q.z, q.w])) @ body_optical.T
         q.x, q.y, q.z, q.w = se3.quaternion_from_matrix(turned)
+
+
+def test_a_camera_that_moves_is_a_warning(tmp_path: Path) -> None:
+    """Of a wrist: data sets take it, training does not."""
+    def carried(_: float, message) -> None:
+        for t in message.transforms:
+            if t.child_frame_id.startswith('cam_left'):
+                t.header.frame_id = TCP
+
+    lines = warnings(tmp_path, Recording(seconds=2.0, edit=edited({'/tf_static'}, carried)))
+    assert any(line.startswith('pose of cam_left: moves by ') and 'data cache' in line
+               for line in lines), lines
 
 
 def test_a_camera_that_does_not_see_the_hand_is_a_warning(tmp_path: Path) -> None:
