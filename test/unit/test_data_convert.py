@@ -155,6 +155,14 @@ def test_bags_that_overlap_in_time_are_refused(tmp_path: Path, made) -> None:
     assert not (tmp_path / 'set').exists()
 
 
+def test_episodes_of_a_simulator_that_starts_anew_do_not_overlap(tmp_path: Path) -> None:
+    """Its clock starts near 0 in each of them: nothing tells which was before the other."""
+    file = topic_map(tmp_path / 'map.yaml')
+    bags = [write_bag(tmp_path / name, SHORT.but(start=NS)) for name in ('a', 'b')]
+    convert.convert([BagJob(bag, file) for bag in bags], tmp_path / 'set')
+    assert [row['length'] for row in Dataset(tmp_path / 'set').rows] == [7, 7]
+
+
 def test_one_bag_named_twice_and_only_bad_bags_leave_nothing(tmp_path: Path, made) -> None:
     _, bags, file = made
     with pytest.raises(InputError, match='each once'):
