@@ -25,7 +25,7 @@ from fourdgen_ros.data.cell_parts import (
 from fourdgen_ros.data.episode import COLOUR, DEPTH, CameraModel, Episode, Picture
 from fourdgen_ros.data.findings import BAD, Finding, judged
 from fourdgen_ros.data.mapping import TopicMap
-from fourdgen_ros.data.scan import NS, Scan, decode_image, image_topics
+from fourdgen_ros.data.scan import NS, TF, Scan, decode_image, image_topics
 from fourdgen_ros.data.streams import (
     coverage_findings,
     image_findings,
@@ -143,8 +143,9 @@ def _records(scan: Scan, topics: TopicMap) -> tuple[list[Finding], Records | Non
             found += transform_clock_findings(
                 scan, scan.tree.moving(topics.base_frame, topics.tcp_frame))
         except FourdgenError as error:
-            found.append(Finding('TCP', BAD, error.problem, 'Record /tf of the arm, or give '
-                                                             f'a urdf in {topics.path}.'))
+            found.append(Finding('TCP', BAD, error.problem,
+                                 f'Record {" and ".join(topics.tf)} of the arm, or give a urdf in '
+                                 f'{topics.path}.{_other_transforms(scan, topics)}'))
             return found, None
     color = [np.array(scan.images[c.color].stamps) for c in topics.cameras]
     robot = [state.arm[0], state.gripper[0], *([] if span is None else [np.array(span)])]
@@ -229,7 +230,8 @@ def _episode(scan: Scan, topics: TopicMap,
                          else np.stack([camera.T_base_camera] * len(stamps)))
         except FourdgenError as error:
             found.append(Finding(f'pose of {camera.name}', BAD, error.problem,
-                                 f'{error.hint} Or give T_base_camera in {topics.path}.'))
+                                 f'{error.hint} Or give T_base_camera in {topics.path}.'
+                                 + _other_transforms(scan, topics)))
             return None
         found.append(place_finding(model, poses[-1]))
         found.append(view_finding(model, K, poses[-1], tcp))
@@ -244,6 +246,15 @@ def _episode(scan: Scan, topics: TopicMap,
         cameras=tuple(model for model, _ in cameras), stamps=taken,
         K=np.stack([K for _, K in cameras]), T_base_camera=np.stack(poses, axis=1), tcp=tcp,
         opening=opening, joints=joints, joint_names=topics.joint_names)
+
+
+def _other_transforms(scan: Scan, topics: TopicMap) -> str:
+    """What to do about transforms in the bag that the map does not name, as those of a namespace;
+    empty where there are none."""
+    others = sorted(t for t, kind in scan.types.items()
+                    if kind == TF and t not in (*topics.tf, *topics.tf_static))
+    return (f' The bag also has {", ".join(others)}: name what you need in the lists tf and '
+            'tf_static.') if others else ''
 
 
 def _path(scan: Scan, target: str, source: str, stamps: NDArray[np.int64], *,

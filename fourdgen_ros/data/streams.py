@@ -118,7 +118,8 @@ def offset_findings(scan: Scan, topics: TopicMap) -> list[Finding]:
     streams = {t: (s.stamps, s.received) for t, s in scan.images.items()}
     streams |= {t: (s, scan.joint_received[t]) for t, s in scan.joint_stamps.items()}
     if topics.urdf is None:
-        streams['/tf'] = ([*chain(*scan.tf_stamps.values())], [*chain(*scan.tf_received.values())])
+        streams[' and '.join(topics.tf)] = ([*chain(*scan.tf_stamps.values())],
+                                            [*chain(*scan.tf_received.values())])
     found, clocks = [], {}
     for topic, (stamps, received) in streams.items():
         if stamps and not any(stamps):

@@ -161,6 +161,33 @@ def _body_frame(_: float, message) -> None:
         q.x, q.y, q.z, q.w = se3.quaternion_from_matrix(turned)
 
 
+def _of_robot1(topic: str, index: int, stamp: int, message) -> list:
+    name = f'/robot1{topic}' if topic == '/tf' or (topic == '/tf_static' and index == 1) else topic
+    return [(name, stamp + 3_000_000, message)]
+
+
+def test_transforms_of_a_namespace_are_named_and_read(tmp_path: Path) -> None:
+    """One robot of several: its transforms, and those of a camera that is on it, are its own."""
+    bag = write_bag(tmp_path / 'bag', SHORT.but(edit=_of_robot1))
+    line, = (str(f) for f in check(bag, topic_map(tmp_path / 'map.yaml')).bad)
+    assert line.startswith('TCP: ') and '/robot1/tf, /robot1/tf_static' in line, line
+    report = check(bag, topic_map(
+        tmp_path / 'map.yaml', tf=['/robot1/tf'], tf_static=['/tf_static', '/robot1/tf_static']))
+    assert report.bad == []
+    np.testing.assert_allclose(report.records.episode.T_base_camera[0, 1], camera_pose(1))
+
+
+def test_clocks_of_transforms_in_a_namespace_are_compared(tmp_path: Path) -> None:
+    def late(name: str, index: int, stamp: int, message) -> list:
+        return [(topic, at + (800_000_000 if topic == '/robot1/tf' else 0), m)
+                for topic, at, m in _of_robot1(name, index, stamp, message)]
+
+    bag = write_bag(tmp_path / 'bag', Recording(edit=late))
+    found = check(bag, topic_map(tmp_path / 'map.yaml', tf=['/robot1/tf'],
+                                 tf_static=['/tf_static', '/robot1/tf_static'])).bad
+    assert any(str(f).startswith('/robot1/tf: stamps are 800 ms behind') for f in found), found
+
+
 def test_a_camera_that_moves_is_a_warning(tmp_path: Path) -> None:
     """Of a wrist: data sets take it, training does not."""
     def carried(_: float, message) -> None:
