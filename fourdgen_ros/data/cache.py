@@ -29,6 +29,7 @@ from fourdgen_ros.core.camera import resize_color, resize_intrinsics, resize_nea
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.files import write_whole
 from fourdgen_ros.core.images import metres
+from fourdgen_ros.core.pool import workers_live
 from fourdgen_ros.data.convert import files
 from fourdgen_ros.data.dataset import Dataset, Picture
 from fourdgen_ros.data.disk import room_for
@@ -59,7 +60,7 @@ def build(root: Path, out: Path, shape: Shape, masks: Callable[[], GripperMasks]
     of data sets without recorded ones are made, and `masks_by` names it. `done(finished, total)`
     tells the progress. Raises InputError when the rate does not divide that of the data set, it has
     several tasks and none is chosen, a camera moves, or `out` holds something else or what was made
-    before the data set changed.
+    before the data set changed; ExecutionError when a worker dies.
     """
     data = Dataset(root)
     if data.fps % shape.rate:
@@ -77,7 +78,7 @@ def build(root: Path, out: Path, shape: Shape, masks: Callable[[], GripperMasks]
     todo = [i for i in chosen if _file(i) not in sums or _file(i) in bad]
     work = partial(_write_episode, root, out, shape, None if data.has_masks else masks)
     context = multiprocessing.get_context('spawn')
-    with room_for(out, 'finished episodes are kept'), ProcessPoolExecutor(
+    with room_for(out, 'finished episodes are kept'), workers_live(), ProcessPoolExecutor(
             workers, mp_context=context) as pool:
         for count, (index, digest) in enumerate(zip(todo, pool.map(work, todo), strict=True)):
             sums[_file(index)] = digest

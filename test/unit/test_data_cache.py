@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from fourdgen_ros.cli import __main__ as cli
 from fourdgen_ros.cli.data_cache import gripper_masks, gripper_shape
 from fourdgen_ros.core import se3
-from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.errors import ExecutionError, InputError
 from fourdgen_ros.data import cache
 from fourdgen_ros.data.bag_job import BagJob
 from fourdgen_ros.data.convert import convert
@@ -70,6 +71,12 @@ def test_what_is_damaged_is_made_again_and_the_rest_is_kept(made) -> None:
     assert cli.main(['data', 'cache', str(root), '--out', str(out), *SIZE]) == 0
     assert cache.verify(out) == [] and good.stat().st_mtime_ns == before
     assert bad.read_bytes() == content
+
+
+def test_a_worker_that_is_killed_is_told(made, tmp_path: Path) -> None:
+    """As by the system, where memory runs out."""
+    with pytest.raises(ExecutionError, match=r'it died.*fewer workers'):
+        cache.build(made[0], tmp_path / 'cache', cache.Shape(24, 32), partial(os._exit, 1))
 
 
 def test_another_size_needs_another_folder(made) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from fourdgen_ros.cli import __main__ as cli
 from fourdgen_ros.core import se3
-from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.errors import ExecutionError, InputError
 from fourdgen_ros.data import assembly, convert, layout
 from fourdgen_ros.data.bag_job import BagJob, check
 from fourdgen_ros.data.dataset import Dataset
@@ -204,6 +204,22 @@ def test_warnings_are_shown_and_outlive_an_interruption(
     assert cli.main(arguments) == 0
     shown = ' '.join(capsys.readouterr().out.split())
     assert f'warning of {made[1][0]}: outcome: not labelled' in shown
+
+
+class _Killed(BagJob):
+    """As by the system, where memory runs out."""
+
+    def convert(self, folder: Path) -> list:
+        os._exit(1)
+
+
+def test_a_worker_that_is_killed_is_told_and_the_rest_is_kept(tmp_path: Path, made) -> None:
+    _, bags, file = made
+    jobs, out = [BagJob(bags[0], file), _Killed(bags[2], file)], tmp_path / 'set'
+    with pytest.raises(ExecutionError, match=r'it died.*fewer workers'):
+        convert.convert(jobs, out)
+    assert not out.exists()
+    assert len(list((tmp_path / '.set.part').glob('*/records.parquet'))) == 1
 
 
 def test_several_workers_write_the_same_data_set(tmp_path: Path, made) -> None:
