@@ -25,12 +25,13 @@ from fourdgen_ros.data.cell_parts import (
 from fourdgen_ros.data.episode import COLOUR, DEPTH, CameraModel, Episode, Picture
 from fourdgen_ros.data.findings import BAD, Finding, judged
 from fourdgen_ros.data.mapping import TopicMap
-from fourdgen_ros.data.scan import NS, TF, Scan, decode_image, image_topics
+from fourdgen_ros.data.scan import JOINTS, NS, TF, Scan, decode_image, image_topics
 from fourdgen_ros.data.streams import (
     coverage_findings,
     image_findings,
     offset_findings,
     order_findings,
+    others,
     silence,
     transform_clock_findings,
     transform_findings,
@@ -102,7 +103,8 @@ def pictures(bag: Bag, topics: TopicMap, records: Records) -> Iterator[Picture]:
 
 
 def _joint_findings(scan: Scan, topics: TopicMap) -> list[Finding]:
-    found = [silence(topic, scan, f'Correct {topics.path}.')
+    next = f'Correct {topics.path}.{others(scan, JOINTS, scan.joint_stamps)}'
+    found = [silence(topic, scan, next)
              for topic, stamps in scan.joint_stamps.items() if not stamps]
     # Two publishers may share a topic: their stamps follow each other but for a little.
     for topic, names in ((topics.joint_topic, topics.joint_names),
@@ -251,10 +253,8 @@ def _episode(scan: Scan, topics: TopicMap,
 def _other_transforms(scan: Scan, topics: TopicMap) -> str:
     """What to do about transforms in the bag that the map does not name, as those of a namespace;
     empty where there are none."""
-    others = sorted(t for t, kind in scan.types.items()
-                    if kind == TF and t not in (*topics.tf, *topics.tf_static))
-    return (f' The bag also has {", ".join(others)}: name what you need in the lists tf and '
-            'tf_static.') if others else ''
+    found = others(scan, TF, (*topics.tf, *topics.tf_static))
+    return f'{found} Name what you need in the lists tf and tf_static.' if found else ''
 
 
 def _path(scan: Scan, target: str, source: str, stamps: NDArray[np.int64], *,

@@ -22,7 +22,7 @@ HISTORY = 1e6  # s of TF to keep: all of a bag
 _FARTHEST = 6.55  # m that training holds: uint16 of 0.1 mm
 _SAMPLES_EVERY = 2.0  # s between depth images that are looked at
 IMAGES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
-TF = 'tf2_msgs/msg/TFMessage'
+TF, JOINTS = 'tf2_msgs/msg/TFMessage', 'sensor_msgs/msg/JointState'
 
 
 @dataclass
@@ -115,7 +115,7 @@ def scan(bag: Bag, topics: TopicMap) -> Scan:
     joints = {topics.joint_topic, topics.gripper.topic}
     infos = {c.info for c in topics.cameras}
     expected = {**dict.fromkeys(kinds, IMAGES),
-                **dict.fromkeys(joints, ('sensor_msgs/msg/JointState',)),
+                **dict.fromkeys(joints, (JOINTS,)),
                 **dict.fromkeys(infos, ('sensor_msgs/msg/CameraInfo',)),
                 **dict.fromkeys((*topics.tf, *topics.tf_static), (TF,))}
     for topic, types in expected.items():

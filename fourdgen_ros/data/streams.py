@@ -53,6 +53,12 @@ def _same_pictures(a: str, b: str) -> bool:
     return a.startswith(f'{b}/') or b.startswith(f'{a}/')
 
 
+def others(scan: Scan, kind: str, named: Iterable[str]) -> str:
+    """A sentence about the topics of a type in the bag beside those `named`; empty for none."""
+    found = sorted({t for t, own in scan.types.items() if own == kind} - {*named})
+    return f' The bag also has {", ".join(found)}.' if found else ''
+
+
 def silence(topic: str, scan: Scan, next: str) -> Finding:
     """The bad line about a topic of which no message was read."""
     counted = scan.counts.get(topic, 0)

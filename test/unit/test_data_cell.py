@@ -232,6 +232,26 @@ def test_two_publishers_of_the_same_joints_are_sorted(tmp_path: Path) -> None:
     assert problems(tmp_path, SHORT.but(edit=twice)) == []
 
 
+def test_fingers_on_a_topic_of_their_own_are_offered(tmp_path: Path) -> None:
+    """As franka_gripper publishes them; then arm and fingers each come with others in the map."""
+    def apart(name: str, index: int, stamp: int, message) -> list:
+        entries = [(name, stamp + 3_000_000, message)]
+        if name == '/joint_states':
+            fingers = copy.copy(message)
+            fingers.name, fingers.position = message.name[7:], message.position[7:]
+            message.name, message.position = message.name[:7], message.position[:7]
+            entries.append(('/panda_gripper/joint_states', stamp + 3_000_000, fingers))
+        return entries
+
+    bag = write_bag(tmp_path / 'bag', SHORT.but(edit=apart))
+    line, = check(bag, topic_map(tmp_path / 'map.yaml')).bad
+    assert line.found.startswith('no message with all of panda_finger_joint1'), line
+    assert line.next.endswith('The bag also has /panda_gripper/joint_states.'), line
+    line, = check(bag, changed(tmp_path, 'joints', 'topic', to='/franka/joint_states')).bad[:1]
+    assert line.found == 'no messages', line
+    assert line.next.endswith('The bag also has /panda_gripper/joint_states.'), line
+
+
 def test_joint_states_without_names_are_named(tmp_path: Path) -> None:
     def nameless(_: float, message) -> None:
         message.name, message.position = [], np.zeros(0)
