@@ -72,6 +72,8 @@ def build(root: Path, out: Path, shape: Shape, masks: Callable[[], GripperMasks]
                          hint='A cache holds one task: make one for each.')
     task = tasks[0] if task is None else task
     chosen = [i for i, row in enumerate(data.rows) if _task(row) == task]
+    for index in chosen:
+        _fixed_poses(data.episode(index))
     out.mkdir(parents=True, exist_ok=True)
     _write_meta(out, data, task, shape, len(chosen), masks_by)
     sums, bad = read_sums(out), verify(out)

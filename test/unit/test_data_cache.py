@@ -24,7 +24,7 @@ from fourdgen_ros.data.convert import convert
 from fourdgen_ros.data.masks import GripperShape, visible
 from fourdgen_ros.training.dataset import Demonstrations, read_meta, split
 
-from .data_bags import NS, START, Recording, depth_mm, topic_map, write_bag
+from .data_bags import NS, START, TCP, Recording, depth_mm, topic_map, write_bag
 
 SIZE = ('--size', '24', '32')
 
@@ -71,6 +71,23 @@ def test_what_is_damaged_is_made_again_and_the_rest_is_kept(made) -> None:
     assert cli.main(['data', 'cache', str(root), '--out', str(out), *SIZE]) == 0
     assert cache.verify(out) == [] and good.stat().st_mtime_ns == before
     assert bad.read_bytes() == content
+
+
+def test_a_camera_that_moves_is_refused_before_anything_is_written(
+        tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    def carried(name: str, index: int, stamp: int, message) -> list:
+        if name == '/tf_static' and index == 1:
+            message.transforms[0].header.frame_id = TCP
+        return [(name, stamp + 3_000_000, message)]
+
+    file = topic_map(tmp_path / 'map.yaml')
+    bags = [write_bag(tmp_path / name, Recording(seconds=0.6, start=START + shift * NS, edit=edit))
+            for name, shift, edit in (('fixed', 0, None), ('carried', 60, carried))]
+    convert([BagJob(bag, file) for bag in bags], tmp_path / 'set')
+    out = tmp_path / 'cache'
+    assert cli.main(['data', 'cache', str(tmp_path / 'set'), '--out', str(out), *SIZE]) == 1
+    assert 'camera cam_right of episode 1' in ' '.join(capsys.readouterr().err.split())
+    assert not out.exists()
 
 
 def test_a_worker_that_is_killed_is_told(made, tmp_path: Path) -> None:
