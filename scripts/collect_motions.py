@@ -20,7 +20,7 @@ import numpy as np
 
 from fourdgen_ros.cli import options
 from fourdgen_ros.core.errors import InputError
-from fourdgen_ros.core.files import write_whole
+from fourdgen_ros.core.files import whole, write_whole
 from fourdgen_ros.evaluation.pool import results
 from fourdgen_ros.sim.cell import Cell
 from fourdgen_ros.sim.collect import demonstrate
@@ -67,13 +67,10 @@ def collector(task: str, out: Path) -> Callable[[int], None]:
 
     def collect(seed: int) -> None:
         appearances = demonstrate(cell, expert, seed, True)
-        file = out / NAME.format(seed)
-        part = file.with_suffix('.part')
-        with part.open('wb') as stream:
+        with whole(out / NAME.format(seed)) as stream:
             if appearances is not None:
                 values = np.stack([appearance.values for appearance in appearances])
                 np.savez_compressed(stream, appearances=values.astype(np.float32))
-        part.replace(file)
 
     return collect
 

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
@@ -45,6 +46,16 @@ def _call(item: Any) -> Any:
     return _Process.actor.run(item)
 
 
+@contextmanager
+def workers_live() -> Iterator[None]:
+    """Raises ExecutionError when a process of a pool dies, as where memory runs out."""
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise ExecutionError('a worker process', expected='to run to the end', got='it died',
+                             hint='Out of memory? Try fewer workers.') from error
+
+
 def process_results(build: Callable[..., Callable[[Item], Row]], args: tuple,
                     items: Sequence[Item], workers: int) -> Iterator[Row]:
     """`build(*args)(item)` for every item, as they finish.
@@ -58,12 +69,10 @@ def process_results(build: Callable[..., Callable[[Item], Row]], args: tuple,
                                (build, args))
     done = False
     try:
-        for future in as_completed([pool.submit(_call, item) for item in items]):
-            yield future.result()
+        with workers_live():
+            for future in as_completed([pool.submit(_call, item) for item in items]):
+                yield future.result()
         done = True
-    except BrokenProcessPool as error:
-        raise ExecutionError('a worker process', expected='to run to the end', got='it died',
-                             hint='Out of memory? Try fewer workers.') from error
     finally:
         processes = list((pool._processes or {}).values())
         pool.shutdown(wait=done, cancel_futures=True)

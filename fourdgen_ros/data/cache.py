@@ -29,17 +29,17 @@ from fourdgen_ros.core.camera import resize_color, resize_intrinsics, resize_nea
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.files import write_whole
 from fourdgen_ros.core.images import metres
+from fourdgen_ros.core.pool import workers_live
 from fourdgen_ros.data.convert import files
 from fourdgen_ros.data.dataset import Dataset, Picture
 from fourdgen_ros.data.disk import room_for
-from fourdgen_ros.data.episode import COLOUR, DEPTH, Episode
+from fourdgen_ros.data.episode import COLOUR, DEPTH, STILL, Episode
 from fourdgen_ros.data.masks import GripperMasks, visible
 
 FORMAT, DEPTH_UNIT = 'fourdgen-episodes-1', 1e-4
 SUMS, META = 'checksums.sha256', 'meta.json'
 MESH = 'mesh'  # what masks are made from, unless META has another name for `masks`
 _STATE = 'source_state'  # key of META
-_STILL = 1e-3  # m or rad that a fixed camera may move by
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def build(root: Path, out: Path, shape: Shape, masks: Callable[[], GripperMasks]
     of data sets without recorded ones are made, and `masks_by` names it. `done(finished, total)`
     tells the progress. Raises InputError when the rate does not divide that of the data set, it has
     several tasks and none is chosen, a camera moves, or `out` holds something else or what was made
-    before the data set changed.
+    before the data set changed; ExecutionError when a worker dies.
     """
     data = Dataset(root)
     if data.fps % shape.rate:
@@ -72,13 +72,15 @@ def build(root: Path, out: Path, shape: Shape, masks: Callable[[], GripperMasks]
                          hint='A cache holds one task: make one for each.')
     task = tasks[0] if task is None else task
     chosen = [i for i, row in enumerate(data.rows) if _task(row) == task]
+    for index in chosen:
+        _fixed_poses(data.episode(index))
     out.mkdir(parents=True, exist_ok=True)
     _write_meta(out, data, task, shape, len(chosen), masks_by)
     sums, bad = read_sums(out), verify(out)
     todo = [i for i in chosen if _file(i) not in sums or _file(i) in bad]
     work = partial(_write_episode, root, out, shape, None if data.has_masks else masks)
     context = multiprocessing.get_context('spawn')
-    with room_for(out, 'finished episodes are kept'), ProcessPoolExecutor(
+    with room_for(out, 'finished episodes are kept'), workers_live(), ProcessPoolExecutor(
             workers, mp_context=context) as pool:
         for count, (index, digest) in enumerate(zip(todo, pool.map(work, todo), strict=True)):
             sums[_file(index)] = digest
@@ -163,7 +165,7 @@ def _fixed_poses(episode: Episode) -> NDArray[np.float64]:
     """T_base_camera (V, 4, 4) of cameras that do not move."""
     for v, camera in enumerate(episode.cameras):
         for T in episode.T_base_camera[:, v]:
-            if max(se3.distance(episode.T_base_camera[0, v], T)) > _STILL:
+            if max(se3.distance(episode.T_base_camera[0, v], T)) > STILL:
                 raise InputError(f'camera {camera.name} of {episode.source}',
                                  expected='one that stands still', got='one that moves',
                                  hint='Generators are trained on fixed cameras.')

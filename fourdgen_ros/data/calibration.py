@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fourdgen_ros.core import images, se3
 from fourdgen_ros.core.camera import project
 from fourdgen_ros.core.errors import InputError
-from fourdgen_ros.data.episode import CameraModel
+from fourdgen_ros.data.episode import STILL, CameraModel
 from fourdgen_ros.data.findings import BAD, WARNING, Finding, judged
 from fourdgen_ros.data.mapping import CameraTopics, TopicMap
 from fourdgen_ros.data.scan import Scan
@@ -56,6 +56,17 @@ def intrinsics(scan: Scan, topics: TopicMap, camera: CameraTopics,
         found.append(Finding(camera.info, WARNING, f'frame {frame!r}, colour in {own!r}',
                              'Is this the calibration of the colour images?'))
     return K
+
+
+def place_finding(camera: CameraModel, T_base_camera: NDArray[np.float64]) -> Finding:
+    """Where a camera (poses (T, 4, 4)) stands, or a warning that it moves."""
+    first = T_base_camera[0]
+    metres, radians = np.max([se3.distance(first, T) for T in T_base_camera], axis=0)
+    moves = bool(max(metres, radians) > STILL)
+    return judged(f'pose of {camera.name}', f'moves by {metres:.3f} m, {radians:.3f} rad' if moves
+                  else f'at {np.round(first[:3, 3], 3).tolist()} m', warning=moves,
+                  next='Data sets take cameras that move, but `fourdgen data cache` and training '
+                       'only those that stand still.')
 
 
 def view_finding(camera: CameraModel, K: NDArray[np.float64], T_base_camera: NDArray[np.float64],

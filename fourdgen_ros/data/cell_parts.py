@@ -12,7 +12,8 @@ from fourdgen_ros.data.calibration import intrinsics
 from fourdgen_ros.data.episode import CameraModel
 from fourdgen_ros.data.findings import BAD, Finding, judged
 from fourdgen_ros.data.mapping import CameraTopics, TopicMap
-from fourdgen_ros.data.scan import NS, Scan
+from fourdgen_ros.data.scan import JOINTS, NS, Scan
+from fourdgen_ros.data.streams import others
 
 MOTION = 0.01  # m that the TCP must travel
 _GRIPPER_SLACK = 0.003  # m that the opening may leave its range
@@ -76,7 +77,8 @@ def state_series(scan: Scan, topics: TopicMap, found: list[Finding]) -> State | 
             found.append(Finding(
                 topic, BAD, f'no message with all of {", ".join(names)}; '
                 + (f'it has {seen}' if seen else 'no joint has a name and a position'),
-                f'Correct the joints in {topics.path}.' if seen else
+                f'Correct the joints in {topics.path}.'
+                + others(scan, JOINTS, scan.joint_stamps) if seen else
                 'Does its publisher fill name and position?'))
             return None
         if (odd := np.argwhere(~np.isfinite(positions))).size:

@@ -13,6 +13,7 @@ from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.data.mapping import checked_name
 
 COLOUR, DEPTH, GRIPPER = 'colour', 'depth', 'gripper'
+STILL = 1e-3  # m or rad that a camera that stands still may move by
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]*')  # names that become parts of fi
 _SUFFIXES = ('_depth', '_gripper')  # of the names of other pictures of a camera: layout.py
 _KEYS = {
     '': ('cameras', 'base_frame', 'tcp', 'joints', 'gripper', 'task', 'text', 'outcomes', 'fps',
-         'max_age', 'max_skew'),
+         'max_age', 'max_skew', 'tf', 'tf_static'),
     'tcp': ('frame', 'urdf'), 'joints': ('topic', 'names'),
     'gripper': ('topic', 'joints', 'positions', 'opening')}
 _CAMERA_KEYS = ('color', 'depth', 'info', 'rectified', 'T_base_camera')
@@ -57,7 +57,8 @@ class GripperJoints:
 
 @dataclass(frozen=True, eq=False)
 class TopicMap:
-    """What the file says; `urdf` is None where the TCP comes from TF."""
+    """What the file says; `urdf` is None where the TCP comes from TF, of the topics `tf` and
+    `tf_static`."""
 
     path: Path
     cameras: tuple[CameraTopics, ...]
@@ -73,6 +74,8 @@ class TopicMap:
     fps: int
     max_age: float
     max_skew: float
+    tf: tuple[str, ...]
+    tf_static: tuple[str, ...]
 
 
 def load_map(path: Path) -> TopicMap:
@@ -104,7 +107,8 @@ def _parse(spec: dict[str, Any], path: Path) -> TopicMap:
         raise ValueError('cameras is empty')
     joint_topic, gripper_topic = _text(joints, 'topic', 'joints.'), _text(
         gripper, 'topic', 'gripper.')
-    _check_roles(cameras, joint_topic, gripper_topic)
+    tf, tf_static = (_texts(spec.get(key, [f'/{key}']), key) for key in ('tf', 'tf_static'))
+    _check_roles(cameras, tf, tf_static, joint_topic, gripper_topic)
     urdf = tcp.get('urdf')
     return TopicMap(
         path=path, cameras=cameras, base_frame=_text(spec, 'base_frame').lstrip('/'),
@@ -117,7 +121,7 @@ def _parse(spec: dict[str, Any], path: Path) -> TopicMap:
         text=_text({'text': '', **spec}, 'text', empty=True),
         outcomes=_texts(spec.get('outcomes', ['success']), 'outcomes'), fps=fps,
         max_age=float(spec.get('max_age', 1.0 / fps)),
-        max_skew=float(spec.get('max_skew', 0.5 / fps)))
+        max_skew=float(spec.get('max_skew', 0.5 / fps)), tf=tf, tf_static=tf_static)
 
 
 def _check_keys(spec: Any, where: str, known: tuple[str, ...]) -> None:
@@ -127,9 +131,11 @@ def _check_keys(spec: Any, where: str, known: tuple[str, ...]) -> None:
         raise ValueError(f'unknown keys {unknown} in {where}: known are {list(known)}')
 
 
-def _check_roles(cameras: tuple[CameraTopics, ...], joints: str, gripper: str) -> None:
+def _check_roles(cameras: tuple[CameraTopics, ...], tf: tuple[str, ...],
+                 tf_static: tuple[str, ...], joints: str, gripper: str) -> None:
     """A topic has one type, so only roles of one kind may share it."""
-    roles = [('/tf', 'TF'), ('/tf_static', 'TF'), (joints, 'joints'), (gripper, 'joints')]
+    roles = [*((t, 'TF') for t in tf), *((t, 'static TF') for t in tf_static),
+             (joints, 'joints'), (gripper, 'joints')]
     for camera in cameras:
         roles += [(camera.color, f'colour of {camera.name}'),
                   (camera.depth, f'depth of {camera.name}'), (camera.info, 'camera info')]

@@ -13,7 +13,7 @@ from fourdgen_ros.core.errors import FourdgenError, InputError
 from fourdgen_ros.core.transforms import TransformError
 from fourdgen_ros.data import kinematics, resample
 from fourdgen_ros.data.bags import Bag
-from fourdgen_ros.data.calibration import view_finding
+from fourdgen_ros.data.calibration import place_finding, view_finding
 from fourdgen_ros.data.cell_parts import (
     STATE_GAP,
     State,
@@ -25,12 +25,13 @@ from fourdgen_ros.data.cell_parts import (
 from fourdgen_ros.data.episode import COLOUR, DEPTH, CameraModel, Episode, Picture
 from fourdgen_ros.data.findings import BAD, Finding, judged
 from fourdgen_ros.data.mapping import TopicMap
-from fourdgen_ros.data.scan import NS, Scan, decode_image, image_topics
+from fourdgen_ros.data.scan import JOINTS, NS, TF, Scan, decode_image, image_topics
 from fourdgen_ros.data.streams import (
     coverage_findings,
     image_findings,
     offset_findings,
     order_findings,
+    others,
     silence,
     transform_clock_findings,
     transform_findings,
@@ -102,7 +103,8 @@ def pictures(bag: Bag, topics: TopicMap, records: Records) -> Iterator[Picture]:
 
 
 def _joint_findings(scan: Scan, topics: TopicMap) -> list[Finding]:
-    found = [silence(topic, scan, f'Correct {topics.path}.')
+    next = f'Correct {topics.path}.{others(scan, JOINTS, scan.joint_stamps)}'
+    found = [silence(topic, scan, next)
              for topic, stamps in scan.joint_stamps.items() if not stamps]
     # Two publishers may share a topic: their stamps follow each other but for a little.
     for topic, names in ((topics.joint_topic, topics.joint_names),
@@ -143,8 +145,9 @@ def _records(scan: Scan, topics: TopicMap) -> tuple[list[Finding], Records | Non
             found += transform_clock_findings(
                 scan, scan.tree.moving(topics.base_frame, topics.tcp_frame))
         except FourdgenError as error:
-            found.append(Finding('TCP', BAD, error.problem, 'Record /tf of the arm, or give '
-                                                             f'a urdf in {topics.path}.'))
+            found.append(Finding('TCP', BAD, error.problem,
+                                 f'Record {" and ".join(topics.tf)} of the arm, or give a urdf in '
+                                 f'{topics.path}.{_other_transforms(scan, topics)}'))
             return found, None
     color = [np.array(scan.images[c.color].stamps) for c in topics.cameras]
     robot = [state.arm[0], state.gripper[0], *([] if span is None else [np.array(span)])]
@@ -229,11 +232,10 @@ def _episode(scan: Scan, topics: TopicMap,
                          else np.stack([camera.T_base_camera] * len(stamps)))
         except FourdgenError as error:
             found.append(Finding(f'pose of {camera.name}', BAD, error.problem,
-                                 f'{error.hint} Or give T_base_camera in {topics.path}.'))
+                                 f'{error.hint} Or give T_base_camera in {topics.path}.'
+                                 + _other_transforms(scan, topics)))
             return None
-        moved = float(np.abs(poses[-1] - poses[-1][0]).max())
-        found.append(judged(f'pose of {camera.name}', 'moves' if moved > 1e-6 else
-                            f'at {np.round(poses[-1][0][:3, 3], 3).tolist()} m'))
+        found.append(place_finding(model, poses[-1]))
         found.append(view_finding(model, K, poses[-1], tcp))
     found += motion_findings(tcp, opening, topics)
     if any(f.verdict == BAD for f in found):
@@ -246,6 +248,13 @@ def _episode(scan: Scan, topics: TopicMap,
         cameras=tuple(model for model, _ in cameras), stamps=taken,
         K=np.stack([K for _, K in cameras]), T_base_camera=np.stack(poses, axis=1), tcp=tcp,
         opening=opening, joints=joints, joint_names=topics.joint_names)
+
+
+def _other_transforms(scan: Scan, topics: TopicMap) -> str:
+    """What to do about transforms in the bag that the map does not name, as those of a namespace;
+    empty where there are none."""
+    found = others(scan, TF, (*topics.tf, *topics.tf_static))
+    return f'{found} Name what you need in the lists tf and tf_static.' if found else ''
 
 
 def _path(scan: Scan, target: str, source: str, stamps: NDArray[np.int64], *,

@@ -22,7 +22,7 @@ HISTORY = 1e6  # s of TF to keep: all of a bag
 _FARTHEST = 6.55  # m that training holds: uint16 of 0.1 mm
 _SAMPLES_EVERY = 2.0  # s between depth images that are looked at
 IMAGES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
-_TF = ('/tf', '/tf_static')
+TF, JOINTS = 'tf2_msgs/msg/TFMessage', 'sensor_msgs/msg/JointState'
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Scan:
     joint_received: dict[str, list[int]]
     joint_stamps: dict[str, list[int]]
     joint_positions: dict[str, list[dict[str, float]]]
-    tf_received: dict[str, list[int]] = field(default_factory=dict)  # on /tf, by child frame
+    tf_received: dict[str, list[int]] = field(default_factory=dict)  # of moving TF, by child frame
     tf_stamps: dict[str, list[int]] = field(default_factory=dict)
     static: StaticLinks = field(default_factory=StaticLinks)
     tf_ignored: dict[str, int] = field(default_factory=dict)  # 'parent -> child': how many
@@ -115,9 +115,9 @@ def scan(bag: Bag, topics: TopicMap) -> Scan:
     joints = {topics.joint_topic, topics.gripper.topic}
     infos = {c.info for c in topics.cameras}
     expected = {**dict.fromkeys(kinds, IMAGES),
-                **dict.fromkeys(joints, ('sensor_msgs/msg/JointState',)),
+                **dict.fromkeys(joints, (JOINTS,)),
                 **dict.fromkeys(infos, ('sensor_msgs/msg/CameraInfo',)),
-                **dict.fromkeys(_TF, ('tf2_msgs/msg/TFMessage',))}
+                **dict.fromkeys((*topics.tf, *topics.tf_static), (TF,))}
     for topic, types in expected.items():
         if bag.types.get(topic, types[0]) not in types:
             raise InputError(f'bag {bag.path}, topic {topic}', expected=' or '.join(types),
@@ -140,7 +140,7 @@ def scan(bag: Bag, topics: TopicMap) -> Scan:
                 out.joint_positions[topic].append(
                     dict(zip(message.name, (float(p) for p in message.position), strict=False)))
             else:
-                _add_transforms(out, message, received, static=topic == '/tf_static')
+                _add_transforms(out, message, received, static=topic in topics.tf_static)
         except (InputError, ValueError) as error:
             raise InputError(f'bag {bag.path}, topic {topic}, message received at {received} ns',
                              got=str(error)) from error

@@ -41,8 +41,9 @@ class ImageSample:
         self._seen += 1
 
     def stats(self, scale: float) -> Stats:
-        """Of the pixels divided by `scale`."""
-        pixels = np.nan_to_num(np.concatenate(self._pixels).astype(np.float64)) / scale
+        """Of the pixels divided by `scale`; those that are not finite count as 0."""
+        pixels = np.nan_to_num(np.concatenate(self._pixels).astype(np.float64), posinf=0.0,
+                               neginf=0.0) / scale
         out = _over_rows(pixels, len(self._pixels))
         return {k: s if k == 'count' else s.reshape(-1, 1, 1) for k, s in out.items()}
 

@@ -53,6 +53,12 @@ def _same_pictures(a: str, b: str) -> bool:
     return a.startswith(f'{b}/') or b.startswith(f'{a}/')
 
 
+def others(scan: Scan, kind: str, named: Iterable[str]) -> str:
+    """A sentence about the topics of a type in the bag beside those `named`; empty for none."""
+    found = sorted({t for t, own in scan.types.items() if own == kind} - {*named})
+    return f' The bag also has {", ".join(found)}.' if found else ''
+
+
 def silence(topic: str, scan: Scan, next: str) -> Finding:
     """The bad line about a topic of which no message was read."""
     counted = scan.counts.get(topic, 0)
@@ -91,18 +97,20 @@ def clock_findings(what: str, stamps: NDArray[np.int64],
             what, BAD, f'clock jump: stamps go back by {-steps[at] / NS:.3f} s at message {at + 1}',
             _CUT))
     elif len(stamps) > 1:
-        # A message may be late, never early: the least delay tells the offset of the clocks.
+        # A message may be late, never early: the least delay, of all before and of all after,
+        # tells the offset of the clocks. In simulated time it drifts, and jumps nowhere.
         offset = stamps - received
-        before = np.maximum.accumulate(offset)[:-1]
-        after = np.maximum.accumulate(offset[::-1])[::-1][1:]
-        left = np.abs(after - before) > CLOCK_JUMP * NS
-        at = int(np.argmax(np.abs(np.diff(offset)) * left))
-        jump = (after - before)[at] / NS
+        ahead = np.diff(np.maximum.accumulate(offset))
+        back = np.diff(np.maximum.accumulate(offset[::-1])[::-1])
+        jumps = np.where(ahead > -back, ahead, back)
+        at = int(np.argmax(np.abs(jumps)))
+        jump = jumps[at] / NS
         if abs(jump) > CLOCK_JUMP:
             found.append(Finding(
                 what, BAD, f'clock jump: stamps leave the time of reception by {jump:+.3f} s at '
                            f'message {at + 1}', 'Cut the bag there; let the clocks synchronise '
-                                                'before recording.'))
+                                                'before recording. In simulation, record with '
+                                                '--use-sim-time.'))
     return found
 
 
@@ -110,24 +118,38 @@ def offset_findings(scan: Scan, topics: TopicMap) -> list[Finding]:
     """Lines about streams whose stamps nobody set, or follow another clock than the others.
 
     By their medians, clocks are surely apart, and the stream is bad. Images are received late,
-    but some less than others: smaller offsets are told by the least delays, as a warning.
+    but some less than others: smaller offsets are told by the least delays, as a warning. Both are
+    taken while all streams are received: simulated time drifts away from that of reception.
     """
     streams = {t: (s.stamps, s.received) for t, s in scan.images.items()}
     streams |= {t: (s, scan.joint_received[t]) for t, s in scan.joint_stamps.items()}
     if topics.urdf is None:
-        streams['/tf'] = ([*chain(*scan.tf_stamps.values())], [*chain(*scan.tf_received.values())])
-    found, ahead = [], {}  # of the time of reception, ns
+        streams[' and '.join(topics.tf)] = ([*chain(*scan.tf_stamps.values())],
+                                            [*chain(*scan.tf_received.values())])
+    found, clocks = [], {}
     for topic, (stamps, received) in streams.items():
         if stamps and not any(stamps):
             found.append(Finding(topic, BAD, 'all stamps are 0',
                                  'Let its publisher set header.stamp, and record again.'))
         elif stamps:
-            ahead[topic] = np.array(stamps) - np.array(received)
-    if ahead:
+            clocks[topic] = np.array(stamps), np.array(received)
+    if clocks:
+        ahead = _ahead(clocks)
         usual = {topic: float(np.median(ns)) for topic, ns in ahead.items()}
         least = {topic: float(ns.max()) for topic, ns in ahead.items()}
         found += _apart(usual, CLOCK_JUMP, BAD) or _apart(least, _CLOCK_OFFSET, WARNING)
     return found
+
+
+def _ahead(clocks: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
+           ) -> dict[str, NDArray[np.int64]]:
+    """How far in ns stamps are ahead of their time of reception, while all streams are received."""
+    first = max(received.min() for _, received in clocks.values())
+    last = min(received.max() for _, received in clocks.values())
+    ahead = {topic: (stamps - received)[(received >= first) & (received <= last)]
+             for topic, (stamps, received) in clocks.items()}
+    return ahead if all(map(len, ahead.values())) else {
+        topic: stamps - received for topic, (stamps, received) in clocks.items()}
 
 
 def _apart(ahead: dict[str, float], limit: float, verdict: str) -> list[Finding]:

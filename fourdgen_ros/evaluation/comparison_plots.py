@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fourdgen_ros.core.files import whole
 from fourdgen_ros.evaluation.statistics import by_frame
 from fourdgen_ros.sim.tasks.base import STAGES
 
@@ -42,7 +43,8 @@ def _panels(cells: Sequence[Entry], file: Path, draw) -> None:
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         draw(axes, [c for c in cells if c.task == task])
         axes.set_title(task, fontsize=10)
-    figure.savefig(file, dpi=120)
+    with whole(file) as stream:
+        figure.savefig(stream, format='png', dpi=120)
 
 
 def _success(axes: Axes, cells: Sequence[Entry]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fourdgen_ros.core.files import write_whole
+from fourdgen_ros.core.files import whole, write_whole
 from fourdgen_ros.core.sensor_faults import UNITS, Fault
 from fourdgen_ros.evaluation.openloop import evaluate
 from fourdgen_ros.evaluation.rollout import RolloutSpec, rollout
@@ -147,5 +147,5 @@ def save_plot(points: Sequence[Point], file: Path) -> None:
     panels[0].legend(fontsize=8)
     figure.suptitle(f"TCP error of imagined motions, {clean.open['n']} futures a point",
                     fontsize=11)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120)
+    with whole(file) as stream:
+        figure.savefig(stream, format='png', dpi=120)

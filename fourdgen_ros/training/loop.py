@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -231,8 +233,19 @@ def _save(state: dict, file: Path) -> None:
 def _append(folder: Path, row: dict) -> None:
     log.info('%s', row)
     file = folder / 'log.jsonl'
-    with _room_for(file), file.open('a') as out:
-        out.write(json.dumps(row) + '\n')
+    with _room_for(file), file.open('ab+') as out:
+        _drop_cut_line(out)
+        out.write(f'{json.dumps(row)}\n'.encode())
+
+
+def _drop_cut_line(log: IO[bytes]) -> None:
+    """Remove a last line that has no end: a kill cut it off, and the next would be glued to it."""
+    if not log.seek(0, os.SEEK_END):
+        return
+    log.seek(-1, os.SEEK_END)
+    if log.read() != b'\n':
+        log.seek(0)
+        log.truncate(log.read().rfind(b'\n') + 1)
 
 
 @contextmanager

@@ -148,6 +148,17 @@ def test_late_messages_are_no_clock_jump(tmp_path: Path) -> None:
     assert problems(tmp_path, Recording(edit=stalled)) == []
 
 
+@pytest.mark.parametrize('speed', [0.5, 0.8, 2.0])
+def test_a_simulator_that_is_not_as_fast_as_time_is_no_clock_jump(
+        tmp_path: Path, speed: float) -> None:
+    """Stamps are simulated time, and `ros2 bag record` without --use-sim-time noted its own."""
+    def simulated(topic: str, index: int, stamp: int, message) -> list:
+        return [(topic, START + round((stamp - START) / speed) + 3_000_000, message)]
+
+    found = warnings(tmp_path, Recording(seconds=3.5, edit=simulated))
+    assert [line.split(':')[0] for line in found] == ['outcome']
+
+
 def test_a_camera_that_is_renamed_midway_is_named(tmp_path: Path) -> None:
     def renamed(topic: str, index: int, stamp: int, message) -> list:
         new = topic.replace('cam_left', 'cam_front') if index >= 6 else topic

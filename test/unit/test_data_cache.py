@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -16,14 +17,14 @@ from hypothesis import strategies as st
 from fourdgen_ros.cli import __main__ as cli
 from fourdgen_ros.cli.data_cache import gripper_masks, gripper_shape
 from fourdgen_ros.core import se3
-from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.errors import ExecutionError, InputError
 from fourdgen_ros.data import cache
 from fourdgen_ros.data.bag_job import BagJob
 from fourdgen_ros.data.convert import convert
 from fourdgen_ros.data.masks import GripperShape, visible
 from fourdgen_ros.training.dataset import Demonstrations, read_meta, split
 
-from .data_bags import NS, START, Recording, depth_mm, topic_map, write_bag
+from .data_bags import NS, START, TCP, Recording, depth_mm, topic_map, write_bag
 
 SIZE = ('--size', '24', '32')
 
@@ -70,6 +71,29 @@ def test_what_is_damaged_is_made_again_and_the_rest_is_kept(made) -> None:
     assert cli.main(['data', 'cache', str(root), '--out', str(out), *SIZE]) == 0
     assert cache.verify(out) == [] and good.stat().st_mtime_ns == before
     assert bad.read_bytes() == content
+
+
+def test_a_camera_that_moves_is_refused_before_anything_is_written(
+        tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    def carried(name: str, index: int, stamp: int, message) -> list:
+        if name == '/tf_static' and index == 1:
+            message.transforms[0].header.frame_id = TCP
+        return [(name, stamp + 3_000_000, message)]
+
+    file = topic_map(tmp_path / 'map.yaml')
+    bags = [write_bag(tmp_path / name, Recording(seconds=0.6, start=START + shift * NS, edit=edit))
+            for name, shift, edit in (('fixed', 0, None), ('carried', 60, carried))]
+    convert([BagJob(bag, file) for bag in bags], tmp_path / 'set')
+    out = tmp_path / 'cache'
+    assert cli.main(['data', 'cache', str(tmp_path / 'set'), '--out', str(out), *SIZE]) == 1
+    assert 'camera cam_right of episode 1' in ' '.join(capsys.readouterr().err.split())
+    assert not out.exists()
+
+
+def test_a_worker_that_is_killed_is_told(made, tmp_path: Path) -> None:
+    """As by the system, where memory runs out."""
+    with pytest.raises(ExecutionError, match=r'it died.*fewer workers'):
+        cache.build(made[0], tmp_path / 'cache', cache.Shape(24, 32), partial(os._exit, 1))
 
 
 def test_another_size_needs_another_folder(made) -> None:

@@ -12,7 +12,7 @@ import pytest
 from fourdgen_ros.core import se3
 from fourdgen_ros.data.bag_job import check
 
-from .data_bags import NS, START, Recording, camera_pose, topic_map, write_bag
+from .data_bags import NS, START, TCP, Recording, camera_pose, topic_map, write_bag
 from .data_checks import LEFT_INFO, SHORT, changed, edited, problems, warnings
 
 RECTIFIED = ('cameras', 'cam_left', 'rectified')
@@ -161,6 +161,45 @@ def _body_frame(_: float, message) -> None:
         q.x, q.y, q.z, q.w = se3.quaternion_from_matrix(turned)
 
 
+def _of_robot1(topic: str, index: int, stamp: int, message) -> list:
+    name = f'/robot1{topic}' if topic == '/tf' or (topic == '/tf_static' and index == 1) else topic
+    return [(name, stamp + 3_000_000, message)]
+
+
+def test_transforms_of_a_namespace_are_named_and_read(tmp_path: Path) -> None:
+    """One robot of several: its transforms, and those of a camera that is on it, are its own."""
+    bag = write_bag(tmp_path / 'bag', SHORT.but(edit=_of_robot1))
+    line, = (str(f) for f in check(bag, topic_map(tmp_path / 'map.yaml')).bad)
+    assert line.startswith('TCP: ') and '/robot1/tf, /robot1/tf_static' in line, line
+    report = check(bag, topic_map(
+        tmp_path / 'map.yaml', tf=['/robot1/tf'], tf_static=['/tf_static', '/robot1/tf_static']))
+    assert report.bad == []
+    np.testing.assert_allclose(report.records.episode.T_base_camera[0, 1], camera_pose(1))
+
+
+def test_clocks_of_transforms_in_a_namespace_are_compared(tmp_path: Path) -> None:
+    def late(name: str, index: int, stamp: int, message) -> list:
+        return [(topic, at + (800_000_000 if topic == '/robot1/tf' else 0), m)
+                for topic, at, m in _of_robot1(name, index, stamp, message)]
+
+    bag = write_bag(tmp_path / 'bag', Recording(edit=late))
+    found = check(bag, topic_map(tmp_path / 'map.yaml', tf=['/robot1/tf'],
+                                 tf_static=['/tf_static', '/robot1/tf_static'])).bad
+    assert any(str(f).startswith('/robot1/tf: stamps are 800 ms behind') for f in found), found
+
+
+def test_a_camera_that_moves_is_a_warning(tmp_path: Path) -> None:
+    """Of a wrist: data sets take it, training does not."""
+    def carried(_: float, message) -> None:
+        for t in message.transforms:
+            if t.child_frame_id.startswith('cam_left'):
+                t.header.frame_id = TCP
+
+    lines = warnings(tmp_path, Recording(seconds=2.0, edit=edited({'/tf_static'}, carried)))
+    assert any(line.startswith('pose of cam_left: moves by ') and 'data cache' in line
+               for line in lines), lines
+
+
 def test_a_camera_that_does_not_see_the_hand_is_a_warning(tmp_path: Path) -> None:
     lines = warnings(tmp_path, SHORT.but(edit=edited({'/tf_static'}, _body_frame)))
     for camera in ('cam_left', 'cam_right'):
@@ -191,6 +230,26 @@ def test_two_publishers_of_the_same_joints_are_sorted(tmp_path: Path) -> None:
         return [(name, stamp + 3_000_000, message), (name, stamp + 4_000_000, other)]
 
     assert problems(tmp_path, SHORT.but(edit=twice)) == []
+
+
+def test_fingers_on_a_topic_of_their_own_are_offered(tmp_path: Path) -> None:
+    """As franka_gripper publishes them; then arm and fingers each come with others in the map."""
+    def apart(name: str, index: int, stamp: int, message) -> list:
+        entries = [(name, stamp + 3_000_000, message)]
+        if name == '/joint_states':
+            fingers = copy.copy(message)
+            fingers.name, fingers.position = message.name[7:], message.position[7:]
+            message.name, message.position = message.name[:7], message.position[:7]
+            entries.append(('/panda_gripper/joint_states', stamp + 3_000_000, fingers))
+        return entries
+
+    bag = write_bag(tmp_path / 'bag', SHORT.but(edit=apart))
+    line, = check(bag, topic_map(tmp_path / 'map.yaml')).bad
+    assert line.found.startswith('no message with all of panda_finger_joint1'), line
+    assert line.next.endswith('The bag also has /panda_gripper/joint_states.'), line
+    line, = check(bag, changed(tmp_path, 'joints', 'topic', to='/franka/joint_states')).bad[:1]
+    assert line.found == 'no messages', line
+    assert line.next.endswith('The bag also has /panda_gripper/joint_states.'), line
 
 
 def test_joint_states_without_names_are_named(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from fourdgen_ros.cli import __main__ as cli
 from fourdgen_ros.core import se3
-from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.errors import ExecutionError, InputError
 from fourdgen_ros.data import assembly, convert, layout
 from fourdgen_ros.data.bag_job import BagJob, check
 from fourdgen_ros.data.dataset import Dataset
@@ -23,6 +23,7 @@ from fourdgen_ros.data.episode import COLOUR, DEPTH
 from fourdgen_ros.data.pictures import depth_bytes, image_from_bytes
 
 from .data_bags import NS, START, Recording, depth_mm, rgb, topic_map, write_bag
+from .data_checks import LEFT_DEPTH, edited
 
 SHORT = Recording(seconds=0.6)
 TEXT = 'lege den Äpfel 🍎 in die Kiste'
@@ -106,6 +107,24 @@ def test_statistics_of_all_are_those_of_the_numbers(made) -> None:
     assert stats[layout.image_key('cam_left', DEPTH)]['max'][0][0][0] > 1000.0  # mm
 
 
+def test_depth_out_of_range_leaves_statistics_of_the_rest(tmp_path: Path) -> None:
+    """ZED cameras send infinite depth beyond their range (REP 117)."""
+    def out_of_range(_: float, message) -> None:
+        values = message.data.view(np.float32).copy()
+        values[:200], values[200:300] = np.inf, -np.inf
+        message.data = values.view(np.uint8)
+
+    bag = write_bag(tmp_path / 'bag', SHORT.but(
+        depth_encoding='32FC1', edit=edited({LEFT_DEPTH}, out_of_range)))
+    convert.convert([BagJob(bag, topic_map(tmp_path / 'map.yaml'))], tmp_path / 'set')
+    stats = json.loads((tmp_path / 'set' / layout.STATS).read_text())
+    depth = {key: value for key, value in stats[layout.image_key('cam_left', DEPTH)].items()
+             if key != 'count'}
+    assert all(0.0 <= value[0][0][0] < 2.0 for value in depth.values()), depth
+    stored = next(p.values for p in Dataset(tmp_path / 'set').pictures(0) if p.kind == DEPTH)
+    assert np.isinf(stored).sum() == 300, 'what was recorded is kept'
+
+
 def test_lerobot_itself_reads_it(made) -> None:
     pytest.importorskip('lerobot')
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -134,6 +153,14 @@ def test_bags_that_overlap_in_time_are_refused(tmp_path: Path, made) -> None:
     with pytest.raises(InputError, match=f'recordings {bags[0]} and {later}.*in common'):
         convert.convert([BagJob(b, file) for b in (bags[0], later)], tmp_path / 'set')
     assert not (tmp_path / 'set').exists()
+
+
+def test_episodes_of_a_simulator_that_starts_anew_do_not_overlap(tmp_path: Path) -> None:
+    """Its clock starts near 0 in each of them: nothing tells which was before the other."""
+    file = topic_map(tmp_path / 'map.yaml')
+    bags = [write_bag(tmp_path / name, SHORT.but(start=NS)) for name in ('a', 'b')]
+    convert.convert([BagJob(bag, file) for bag in bags], tmp_path / 'set')
+    assert [row['length'] for row in Dataset(tmp_path / 'set').rows] == [7, 7]
 
 
 def test_one_bag_named_twice_and_only_bad_bags_leave_nothing(tmp_path: Path, made) -> None:
@@ -177,6 +204,22 @@ def test_warnings_are_shown_and_outlive_an_interruption(
     assert cli.main(arguments) == 0
     shown = ' '.join(capsys.readouterr().out.split())
     assert f'warning of {made[1][0]}: outcome: not labelled' in shown
+
+
+class _Killed(BagJob):
+    """As by the system, where memory runs out."""
+
+    def convert(self, folder: Path) -> list:
+        os._exit(1)
+
+
+def test_a_worker_that_is_killed_is_told_and_the_rest_is_kept(tmp_path: Path, made) -> None:
+    _, bags, file = made
+    jobs, out = [BagJob(bags[0], file), _Killed(bags[2], file)], tmp_path / 'set'
+    with pytest.raises(ExecutionError, match=r'it died.*fewer workers'):
+        convert.convert(jobs, out)
+    assert not out.exists()
+    assert len(list((tmp_path / '.set.part').glob('*/records.parquet'))) == 1
 
 
 def test_several_workers_write_the_same_data_set(tmp_path: Path, made) -> None:

@@ -45,6 +45,11 @@ def test_an_empty_task_or_text_is_empty(tmp_path: Path) -> None:
     assert (topics.task, topics.text) == ('', '')
 
 
+def test_one_topic_of_transforms_is_no_list(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="tf is '/robot1/tf', expected a list"):
+        load_map(topic_map(tmp_path / 'map.yaml', tf='/robot1/tf'))
+
+
 def test_frames_lose_their_leading_slash(tmp_path: Path) -> None:
     topics = load_map(topic_map(tmp_path / 'map.yaml', base_frame='/base', tcp={'frame': '/hand'}))
     assert (topics.base_frame, topics.tcp_frame) == ('base', 'hand')

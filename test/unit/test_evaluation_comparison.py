@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,19 @@ def test_plots(tmp_path: Path) -> None:
     save_plots([entry('ours', 8, [1.0, 2.0, 3.0]), entry('theirs', 2, [4.0, 5.0, 6.0])], tmp_path)
     assert {f.name for f in tmp_path.iterdir()} == {
         'success.png', 'stages.png', 'tcp_error.png', 'agreement.png'}
+
+
+def test_a_disk_that_fills_up_leaves_no_half_plot(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def savefig(self, file, **_: object) -> None:
+        with file.open('wb') if isinstance(file, Path) else nullcontext(file) as stream:
+            stream.write(b'half')
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr('matplotlib.figure.Figure.savefig', savefig)
+    with pytest.raises(OSError, match='success.png'):
+        save_plots([entry('ours', 8, [1.0, 2.0, 3.0])], tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_points_there_is_no_agreement_to_plot(tmp_path: Path) -> None:

@@ -193,6 +193,18 @@ def test_a_damaged_meta_file_is_named(tmp_path: Path, text: str, message: str) -
     assert error.value.hint
 
 
+def test_a_line_that_a_kill_has_cut_does_not_spoil_the_next(tmp_path: Path) -> None:
+    log = tmp_path / 'log.jsonl'
+    loop._append(tmp_path, {'step': 1})
+    log.write_bytes(log.read_bytes() + b'{"step": 2, "lo')
+    loop._append(tmp_path, {'step': 2})
+    assert [json.loads(line) for line in log.read_text().splitlines()] == [
+        {'step': 1}, {'step': 2}]
+    log.write_bytes(b'{"st')
+    loop._append(tmp_path, {'step': 1})
+    assert log.read_text() == '{"step": 1}\n'
+
+
 @pytest.mark.skipif(not os.path.exists('/dev/full'), reason='a disk that is full is Linux\'s')
 def test_a_full_disk_is_named_and_nothing_half_written_stays(tmp_path: Path) -> None:
     file = tmp_path / 'last.pt'
