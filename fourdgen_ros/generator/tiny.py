@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.models.modeling_utils import ModelMixin
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fourdgen_ros.core import se3
@@ -18,13 +19,13 @@ from fourdgen_ros.core.camera import pointmap, resize_view
 from fourdgen_ros.core.errors import GenerationError, InputError
 from fourdgen_ros.core.types import Future, Observation, RgbdView
 from fourdgen_ros.generator.checks import require_depth, require_seed, require_steps
-from fourdgen_ros.generator.codec import PLANE, FrameCodec
+from fourdgen_ros.generator.codec import PLANE, DecodedFrame, FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics, pose_from_9d
 from fourdgen_ros.generator.layers import DEPTH_RANGE, frame_tensor, rays
-from fourdgen_ros.generator.registration import register
+from fourdgen_ros.generator.registration import lay, register
 from fourdgen_ros.generator.sampling import sample_future
 from fourdgen_ros.generator.timing import Laps
-from fourdgen_ros.generator.tool import agreed_tool, tool_poses
+from fourdgen_ros.generator.tool import agreed_tool, moved_tool, tool_poses
 from fourdgen_ros.generator.weights import SAFE, load_whole
 
 DEFAULT_STEPS = 4
@@ -96,6 +97,10 @@ class TinyGenerator:
         with torch.autocast(device.type, torch.bfloat16):
             start = self.codec.encode(frame0).float()
             tool = self.codec.tcp(start)
+            context = self.codec.context(frame0)
+            if sees_depth:
+                drawn = self.codec.decode(start, tool, context, K)
+                tool = moved_tool(tool, _laid(drawn, depth, K))
             index = torch.tensor([self.dynamics.config.tasks.index(task)], device=device)
             future = sample_future(
                 self.dynamics, self.scheduler, frame0[None],
@@ -110,9 +115,9 @@ class TinyGenerator:
             if self.dynamics.config.cross_view:
                 tools = agreed_tool(tools, R, p)
             frames = z.shape[1]
-            context = [f.repeat_interleave(frames, 0) for f in self.codec.context(frame0)]
-            out = self.codec.decode(z.flatten(0, 1), tools.flatten(0, 1), context,
-                                    K.repeat_interleave(frames, 0))
+            out = self.codec.decode(
+                z.flatten(0, 1), tools.flatten(0, 1),
+                [f.repeat_interleave(frames, 0) for f in context], K.repeat_interleave(frames, 0))
         depth0 = depth.repeat_interleave(frames, 0)
         colour0 = frame0[:, :3].repeat_interleave(frames, 0)
         colour, metres = out.compose(colour0, depth0)
@@ -201,6 +206,17 @@ class TinyGenerator:
             frame_id=observation.reference.frame_id,
             frame_ids=tuple(v.frame_id for v in views), seed=seed, steps=steps,
             clamp_ratio=float(left.mean()))
+
+
+def _laid(drawn: DecodedFrame, depth: Tensor, K: Tensor) -> NDArray[np.float64]:
+    """Motions (V, 4, 4) that lay the hands as drawn at frame 0 on the measured `depth` (V, H, W),
+    m, of cameras K (V, 3, 3), see `registration.lay`."""
+    ray = torch.stack(rays(K, *depth.shape[1:]), dim=-1)
+    hands, scenes = ((ray * d[..., None]).cpu().numpy() for d in (drawn.depth, depth))
+    shown = (drawn.gripper > 0).cpu().numpy()
+    seen = ((depth > DEPTH_RANGE[0]) & (depth < DEPTH_RANGE[1])).cpu().numpy()
+    return np.stack([lay(hand[s], scene[m])
+                     for hand, s, scene, m in zip(hands, shown, scenes, seen, strict=True)])
 
 
 def load_codec(folder: Path) -> FrameCodec:

@@ -31,6 +31,12 @@ def tool_poses(tool: Tensor) -> Array:
     return se3.make(rotation_from_6d(tool[..., 3:9]).numpy(), tool[..., :3].numpy())
 
 
+def moved_tool(tool: Tensor, T: Array) -> Tensor:
+    """Tools (..., 10) after motions T (..., 4, 4)."""
+    pose = torch.from_numpy(T @ tool_poses(tool)).to(tool)
+    return torch.cat([pose[..., :3, 3], pose[..., :3, 0], pose[..., :3, 1], tool[..., 9:]], dim=-1)
+
+
 def agreed_tool(tool: Tensor, R: Tensor, p: Tensor) -> Tensor:
     """Tools (V, T, 10) in the views' own optical frames, as `FrameCodec.tcp` gives them, with the
     mean of what all views tell. R (V, 3, 3) and p (V, 3), m: poses of the views in the reference

@@ -22,12 +22,16 @@ def test_one_segment_with_a_bundled_model(generator: str, cameras: str) -> None:
     road.cell.reset(0)
     before = road.cell.tcp_pose()
     to_apple = np.linalg.norm(before[:3, 3] - road.cell.body_pose('apple')[:3, 3])
+    hands = np.stack([road.cell.gripper_mask(c, 96, 128) for c in road.cell.cameras])
     result = road.run(0, record=True)
     segment = result.segments[0]
     assert result.cause in (None, 'not_done', 'execution'), result.message
     future = segment.recording.future
     assert future.generator == 'tiny' and future.rgb.shape == (2, 9, 96, 128, 3)
     assert np.isfinite(future.points[future.valid]).all()
+    # the hand at frame 0 is where the cameras see it, not some centimetres beside
+    marked = future.gripper[:, 0] > 0.5
+    assert ((marked & hands).sum((1, 2)) > 0.75 * (marked | hands).sum((1, 2))).all()
     # what it imagined takes the gripper to the apple, not anywhere
     tracked = segment.recording.trajectory
     apple = road.cell.body_pose('apple')[:3, 3]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fourdgen_ros.core import se3
-from fourdgen_ros.generator.registration import register
+from fourdgen_ros.generator.registration import lay, register
 
 # a table in front of the first camera with things on it, seen by a second from the side
 T_REF_SECOND = se3.exp(np.array([0.4, 0.05, 0.1, 0.05, -0.4, 0.1]))
@@ -111,3 +111,42 @@ def test_a_view_that_measures_next_to_nothing_keeps_its_guess(points: int) -> No
     guess = np.stack([np.eye(4), T_REF_SECOND])
     np.testing.assert_array_equal(register([first, second[:points]], guess), guess)
     np.testing.assert_array_equal(register([first], guess[:1]), guess[:1])
+
+
+def hand_and_scene(seed: int) -> tuple[NDArray, NDArray]:
+    """A hand as it is drawn, (n, 3), and what the camera measures: the hand, the arm behind it and
+    the table; m."""
+    parts = [trimesh.creation.box(extents=size, transform=se3.make(translation=np.array(place)))
+             for size, place in (((0.20, 0.07, 0.06), (0.0, 0.0, 0.7)),
+                                 ((0.02, 0.06, 0.02), (-0.05, 0.065, 0.7)),
+                                 ((0.02, 0.06, 0.02), (0.05, 0.065, 0.7)))]
+    hand = trimesh.util.concatenate(parts)
+    others = [trimesh.creation.box(extents=(0.09, 0.4, 0.09),
+                                   transform=se3.make(translation=np.array([0.0, -0.235, 0.72]))),
+              trimesh.creation.box(extents=(1.0, 0.02, 0.8),
+                                   transform=se3.make(translation=np.array([0.0, 0.35, 0.9])))]
+    seen = []
+    for mesh, count, s in ((hand, 600, seed), (hand, 600, seed + 1),
+                           (trimesh.util.concatenate(others), 4000, seed + 2)):
+        points, faces = trimesh.sample.sample_surface(mesh, count, seed=s)
+        seen.append(points[(mesh.face_normals[faces] * -points).sum(1) > 0.0].astype(np.float32))
+    return seen[0], np.concatenate(seen[1:])
+
+
+@pytest.mark.parametrize('seed', range(12))
+def test_a_hand_that_is_drawn_centimetres_beside_is_laid_on_the_measured_one(seed: int) -> None:
+    hand, measured = hand_and_scene(seed)
+    middle = np.median(hand, axis=0)
+    turn, shift = (v / np.linalg.norm(v)
+                   for v in np.random.default_rng(seed).standard_normal((2, 3)))
+    turned = se3.make(se3.exp_so3(np.radians(6.0) * turn), 0.04 * shift)
+    off = se3.make(translation=middle) @ turned @ se3.make(translation=-middle)
+    found = lay(se3.apply(off, hand).astype(np.float32), measured)
+    assert np.linalg.norm(se3.apply(found @ off, middle) - middle) < 0.01
+
+
+def test_a_hand_that_nothing_measured_is_like_stays_where_it_is_drawn() -> None:
+    hand, measured = hand_and_scene(0)
+    for drawn, scene in ((hand + np.float32([0.4, 0.0, 0.0]), measured), (hand[:20], measured),
+                         (hand, measured[:20]), (hand, measured[:0]), (hand[:0], measured)):
+        np.testing.assert_array_equal(lay(drawn, scene), np.eye(4))

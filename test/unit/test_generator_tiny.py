@@ -15,6 +15,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from safetensors.torch import load_file, save_file
 
+from fourdgen_ros.core import se3
 from fourdgen_ros.core.camera import pointmap
 from fourdgen_ros.core.errors import GenerationError, InputError
 from fourdgen_ros.core.types import Observation, RgbdView
@@ -22,7 +23,7 @@ from fourdgen_ros.generator.codec import DecodedFrame, FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics, pose_from_9d
 from fourdgen_ros.generator.layers import frame_tensor
 from fourdgen_ros.generator.tiny import TinyGenerator
-from fourdgen_ros.generator.tool import agreed_tool, nearest_turned
+from fourdgen_ros.generator.tool import agreed_tool, moved_tool, nearest_turned, tool_poses
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'scripts'))
 from average_presets import average
@@ -161,6 +162,14 @@ def test_a_tool_that_points_to_what_is_seen_is_there() -> None:
                        observed, torch.zeros(1, dtype=torch.long))
     torch.testing.assert_close(out.tool[..., :3], observed.points[:, :, 2:3].expand(-1, -1, 4, -1))
     torch.testing.assert_close(out.tool[..., 3:9], tool[:, :, None, 3:9].expand(-1, -1, 4, -1))
+
+
+def test_a_moved_tool_is_its_pose_after_the_motion_with_the_same_opening() -> None:
+    tool = torch.tensor([[0.1, 0.2, 0.7, 0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.4]])
+    T = se3.exp(np.array([0.01, -0.02, 0.03, 0.2, -0.1, 0.3]))[None]
+    moved = moved_tool(tool, T)
+    np.testing.assert_allclose(tool_poses(moved), T @ tool_poses(tool), atol=1e-6)
+    assert moved[0, 9] == tool[0, 9] and moved.dtype == tool.dtype
 
 
 def test_views_that_agree_on_the_tool_are_left_alone_and_others_meet_halfway() -> None:
