@@ -16,6 +16,7 @@ MEASURES = {
     'gripper_points_missing': ('share of gripper points left out', '', 3),
     'camera_mm': ('points of other views at frame 0: their camera', 'mm', 1),
     'mask_iou': ('gripper mask IoU with the truth', '', 2),
+    'first_mask_iou': ('gripper mask IoU with the truth, frame 0', '', 2),
     'cross_view_iou': ('cross-view gripper IoU', '', 2),
     'cross_view_box_iou': ('cross-view gripper IoU of boxes', '', 2),
     'psnr_db': ('PSNR', 'dB', 1),

@@ -173,7 +173,8 @@ def _tracked(tracker: Tracker, future: Future, truth: Truth, T_base_ref: Array,
 
 
 def compare(future: Future, true: Future, T_ref_cameras: Array) -> dict[str, float]:
-    """Picture and geometry measures of the frames after the first."""
+    """Picture and geometry measures of the frames after the first, and where the gripper is seen
+    on the first."""
     row: dict[str, float] = {'psnr_db': metrics.psnr(future.rgb[:, 1:], true.rgb[:, 1:])}
     relative, near = zip(*(metrics.depth_errors(
         metrics.view_depth(future, v, T)[1:], metrics.view_depth(true, v, T)[1:])
@@ -181,9 +182,11 @@ def compare(future: Future, true: Future, T_ref_cameras: Array) -> dict[str, flo
     row['abs_rel'], row['delta_125'] = _mean(relative), _mean(near)
     row |= metrics.point_errors(future, true)
     row['camera_mm'] = metrics.camera_error(future, true)
-    row['mask_iou'] = _mean([metrics.mask_iou(a, b) for a, b in zip(
-        (future.gripper[:, 1:] > metrics.MASK).reshape(-1, *future.rgb.shape[2:4]),
-        (true.gripper[:, 1:] > metrics.MASK).reshape(-1, *future.rgb.shape[2:4]), strict=True)])
+    for name, frames in (('mask_iou', np.s_[:, 1:]), ('first_mask_iou', np.s_[:, :1])):
+        row[name] = _mean([metrics.mask_iou(a, b) for a, b in zip(
+            (future.gripper[frames] > metrics.MASK).reshape(-1, *future.rgb.shape[2:4]),
+            (true.gripper[frames] > metrics.MASK).reshape(-1, *future.rgb.shape[2:4]),
+            strict=True)])
     return row
 
 
@@ -255,8 +258,9 @@ def measured(build: Callable[..., Callable[[int], dict]], args: tuple, seeds: It
 
 PER_FRAME = ('tcp_mm', 'tcp_deg', 'opening_mm')
 PER_FUTURE = ('generate_s', 'track_ms_per_frame', 'cross_view_iou', 'cross_view_box_iou',
-              'mask_iou', 'points_mm', 'moving_points_mm', 'gripper_points_mm', 'points_missing',
-              'gripper_points_missing', 'camera_mm', 'psnr_db', 'abs_rel', 'delta_125')
+              'mask_iou', 'first_mask_iou', 'points_mm', 'moving_points_mm', 'gripper_points_mm',
+              'points_missing', 'gripper_points_missing', 'camera_mm', 'psnr_db', 'abs_rel',
+              'delta_125')
 
 
 def summarise(rows: list[dict]) -> dict[str, dict]:

@@ -64,6 +64,7 @@ def test_a_generator_that_knows_has_the_tracker_s_errors_only(folder: Path) -> N
     for row in rows:
         assert row['tcp_mm'] == row['true_tcp_mm']
         assert row['mask_iou'] == pytest.approx(1.0) and row['abs_rel'] == 0.0
+        assert row['first_mask_iou'] == pytest.approx(1.0)
         assert row['cross_view_iou'] == row['true_cross_view_iou'] > 0.4
     assert np.median([row['tcp_mm'] for row in rows]) < 2.0
     assert np.isnan(generator.seen[0].views[0].depth).any() or (
