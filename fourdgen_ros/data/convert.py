@@ -83,6 +83,9 @@ def convert(jobs: Sequence[Job], out: Path, workers: int = 1,
                          got='one that does', hint='Name another: what is there is not touched.')
     for job in jobs:
         check_name(job.source)
+        if not job.source.exists():
+            raise InputError(f'recording {job.source}', expected='a folder or a file',
+                             got='nothing there', hint='Is the path right? Nothing was converted.')
     sources = [job.source.resolve() for job in jobs]
     if twice := [str(s) for s in dict.fromkeys(sources) if sources.count(s) > 1]:
         raise InputError('recordings', expected='each once', got=f'{", ".join(twice)} twice')

@@ -351,5 +351,5 @@ def _facts(segment: Segment, frame: int) -> str:
                  f'fingers {1e3 * trajectory.opening[frame]:.0f} mm apart')
     if plan is not None:
         text += (f'  \nplan {plan.plan_id[:8]}: {plan.duration:.1f} s, follows the first '
-                 f'{(segment.followed - 1) * future.dt:.1f} s, {len(plan.checks)} checks passed')
+                 f'{(segment.followed - 1) * future.dt:.1f} s, checks passed: {len(plan.checks)}')
     return text

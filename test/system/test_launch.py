@@ -296,6 +296,10 @@ def test_realsense_cameras() -> None:
     with pytest.raises(ValueError, match='expected 2, one per camera, got 1'):
         started('realsense.launch.py', serial_numbers='831612073525')
     assert 'serial_no' not in started('realsense.launch.py', cameras='cam')['cam']['parameters']
+    for wrong in ({'cameras': ' '}, {'cameras': 'cam cam', 'serial_numbers': '1 2'},
+                  {'serial_numbers': '1 1'}):
+        with pytest.raises(ValueError, match='one or more, each another'):
+            started('realsense.launch.py', **wrong)
 
 
 def test_the_nodes_really_start(tmp_path: Path, ros: None, spin: Any) -> None:

@@ -172,6 +172,15 @@ def test_one_bag_named_twice_and_only_bad_bags_leave_nothing(tmp_path: Path, mad
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_path_that_is_not_there_ends_it_before_anything_is_done(tmp_path: Path, made) -> None:
+    """A slip of the keyboard, not a recording that is left out."""
+    _, bags, file = made
+    jobs = [BagJob(bags[0], file), BagJob(tmp_path / 'bag_17', file)]
+    with pytest.raises(InputError, match='recording .*bag_17; expected .* got nothing there'):
+        convert.convert(jobs, tmp_path / 'set')
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_interrupted_conversion_goes_on(tmp_path: Path, made, monkeypatch) -> None:
     _, bags, file = made
     jobs, out = [BagJob(bags[0], file), BagJob(bags[2], file)], tmp_path / 'set'
