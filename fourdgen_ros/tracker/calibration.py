@@ -28,11 +28,18 @@ def depth_scale(points: Array, normals: Array, view: FrameView, pose: Array) -> 
     col, row, use = inside_image(view.camera, Y)
     use &= facing(Y, normals @ T[:3, :3].T, np.zeros(3))
     use &= (view.mask[row, col] > 0.5) & (view.trust[row, col] > 0.5)
-    ratio = Y[use, 2] / view.depth[row[use], col[use]]
+    return common_scale(Y[use, 2] / view.depth[row[use], col[use]])
+
+
+def common_scale(ratio: Array) -> float:
+    """What most of the ratios (n,) of expected to measured depth have in common; 1 as above."""
     ratio = ratio[np.abs(ratio - 1.0) < LARGEST]
     if len(ratio) < MIN_POINTS:
         return 1.0
     # The second median leaves out what belongs to other surfaces.
     scale = float(np.median(ratio))
-    scale = float(np.median(ratio[np.abs(ratio / scale - 1.0) < SAME_SURFACE]))
+    near = ratio[np.abs(ratio / scale - 1.0) < SAME_SURFACE]
+    if not len(near):  # half on one surface, half on another
+        return 1.0
+    scale = float(np.median(near))
     return scale if abs(scale - 1.0) > DEAD_BAND else 1.0

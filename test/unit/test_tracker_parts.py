@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from fourdgen_ros.core import se3
-from fourdgen_ros.tracker.calibration import depth_scale
+from fourdgen_ros.tracker.calibration import common_scale, depth_scale
 from fourdgen_ros.tracker.contour import outline
 from fourdgen_ros.tracker.frames import FrameView, clip_cameras, frame_view
 from fourdgen_ros.tracker.gripper_model import load_gripper
@@ -81,6 +81,13 @@ def test_depth_scale_undoes_a_scale(scale):
 def test_depth_scale_leaves_good_depth_alone():
     points, normals = GRIPPER.surface(float(CLIP.opening[0]))
     assert [depth_scale(points, normals, v, CLIP.poses[0]) for v in views(0)] == [1.0, 1.0]
+
+
+@pytest.mark.filterwarnings('error')
+def test_depth_scale_is_none_where_half_of_the_points_are_on_another_surface():
+    assert common_scale(np.repeat([0.95, 1.08], 10)) == 1.0
+    assert common_scale(np.repeat([0.95, 1.08], [11, 10])) == pytest.approx(0.95)
+    assert common_scale(np.repeat(0.95, 11)) == 1.0  # too few
 
 
 def disc(radius: float, blur: float) -> np.ndarray:
