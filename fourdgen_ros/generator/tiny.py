@@ -97,10 +97,6 @@ class TinyGenerator:
         with torch.autocast(device.type, torch.bfloat16):
             start = self.codec.encode(frame0).float()
             tool = self.codec.tcp(start)
-            context = self.codec.context(frame0)
-            if sees_depth:
-                drawn = self.codec.decode(start, tool, context, K)
-                tool = moved_tool(tool, _laid(drawn, depth, K))
             index = torch.tensor([self.dynamics.config.tasks.index(task)], device=device)
             future = sample_future(
                 self.dynamics, self.scheduler, frame0[None],
@@ -108,7 +104,12 @@ class TinyGenerator:
                 generator=torch.Generator().manual_seed(seed))
             clock.lap('denoise')
 
-            # 3. Decode every frame against frame 0 of its view; frame 0 only for its gripper mask
+            # 3. Decode every frame against frame 0 of its view; frame 0 only for its gripper mask.
+            # The dynamics learnt with the tool as the latents tell it, so that it is measured now.
+            context = self.codec.context(frame0)
+            if sees_depth:
+                drawn = self.codec.decode(start, tool, context, K)
+                tool = moved_tool(tool, _laid(drawn, depth, K))
             z = torch.cat([start[:, None], self.dynamics.restore(future.latents[0])], dim=1)
             R, p = self._cameras(views, future.camera[0], tool)
             tools = torch.cat([tool[:, None], future.tool[0]], dim=1)

@@ -19,6 +19,7 @@ from fourdgen_ros.core import se3
 from fourdgen_ros.core.camera import pointmap
 from fourdgen_ros.core.errors import GenerationError, InputError
 from fourdgen_ros.core.types import Observation, RgbdView
+from fourdgen_ros.generator import tiny
 from fourdgen_ros.generator.codec import DecodedFrame, FrameCodec
 from fourdgen_ros.generator.dynamics import LatentDynamics, pose_from_9d
 from fourdgen_ros.generator.layers import frame_tensor
@@ -170,6 +171,19 @@ def test_a_moved_tool_is_its_pose_after_the_motion_with_the_same_opening() -> No
     moved = moved_tool(tool, T)
     np.testing.assert_allclose(tool_poses(moved), T @ tool_poses(tool), atol=1e-6)
     assert moved[0, 9] == tool[0, 9] and moved.dtype == tool.dtype
+
+
+def test_where_the_hand_is_measured_moves_it_on_frame_0_and_nothing_later(monkeypatch) -> None:
+    """The dynamics learnt to go on from where the latent tells it."""
+    monkeypatch.setattr(tiny, 'HAND_REACH', np.inf)
+    g = small()
+    before = g.generate(observation(1), task=TASK, seed=1)
+    aside = se3.make(translation=np.array([0.0, 0.05, 0.0]))[None]
+    monkeypatch.setattr(tiny, '_laid', lambda drawn, depth, K: aside)
+    after = g.generate(observation(1), task=TASK, seed=1)
+    np.testing.assert_array_equal(after.gripper[:, 1:], before.gripper[:, 1:])
+    np.testing.assert_array_equal(after.rgb, before.rgb)
+    assert np.abs(after.gripper[:, 0] - before.gripper[:, 0]).max() > 1e-4
 
 
 def test_views_that_agree_on_the_tool_are_left_alone_and_others_meet_halfway() -> None:
