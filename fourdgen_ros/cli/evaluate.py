@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
     for generator in args.generator:
         model_folder(generator)
-    if args.tracker is not None and not args.tracker.is_file():
+    if args.out is None and args.tracker is not None and not args.tracker.is_file():
         raise InputError(f'--tracker {args.tracker}', expected='a parameter file of the node '
                          '`tracker`', got='no such file', hint='config/tracker.yaml is one.')
     if args.offline is not None:
