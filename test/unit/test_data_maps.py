@@ -274,6 +274,7 @@ def test_depth_of_cv_bridge_is_a_plain_png() -> None:
 def test_brackets_in_names_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     bag = write_bag(tmp_path / 'take [bold]', SHORT)
     odd, file = tmp_path / 'odd [/red]', str(topic_map(tmp_path / 'map.yaml'))
+    odd.mkdir(parents=True)  # no bag
     assert cli.main(['data', 'check', str(bag), str(odd), '--map', file]) == 1
     shown = capsys.readouterr().out.replace('\n', '')
     assert 'take [bold]: ' in shown and 'odd [/red]: ' in shown
