@@ -51,11 +51,10 @@ def generate_launch_description() -> LaunchDescription:
     def start(context: LaunchContext) -> list[Node]:
         require_path(context.launch_configurations, 'params_file')
         names, serials = cameras.perform(context).split(), serial_numbers.perform(context).split()
-        for what, given in (('cameras', names), ('serial_numbers', serials)):
-            twice = sorted({one for one in given if given.count(one) > 1})
-            if twice or (what == 'cameras' and not given):
-                raise ValueError(f'{what}: expected one or more, each another, got '
-                                 f'{" ".join(given)!r}')
+        if not names or any(len(set(given)) < len(given) for given in (names, serials)):
+            raise ValueError(
+                f'cameras and serial_numbers: expected one or more, each another, got '
+                f'{" ".join(names)!r} and {" ".join(serials)!r}')
         if len(serials) != len(names) and (serials or len(names) > 1):
             raise ValueError(
                 f'serial_numbers: expected {len(names)}, one per camera, got {len(serials)}; '

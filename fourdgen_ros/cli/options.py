@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from fourdgen_ros.core.sensor_faults import Fault
 
+# Those of sim/tasks, which imports MuJoCo: a help text must not wait for it.
 TASKS = ('PlaceAppleFromBowlIntoBin', 'PutSpatulaOnTable', 'StoreCerealBoxUnderShelf')
 TASK = TASKS[0]
 

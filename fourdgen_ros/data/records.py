@@ -103,8 +103,8 @@ def pictures(bag: Bag, topics: TopicMap, records: Records) -> Iterator[Picture]:
 
 
 def _joint_findings(scan: Scan, topics: TopicMap) -> list[Finding]:
-    next = f'Correct {topics.path}.{others(scan, JOINTS, scan.joint_stamps)}'
-    found = [silence(topic, scan, next)
+    advice = f'Correct {topics.path}.{others(scan, JOINTS, scan.joint_stamps)}'
+    found = [silence(topic, scan, advice)
              for topic, stamps in scan.joint_stamps.items() if not stamps]
     # Two publishers may share a topic: their stamps follow each other but for a little.
     for topic, names in ((topics.joint_topic, topics.joint_names),

@@ -23,7 +23,6 @@ class PartialResults:
         self._file = file
         self._partial = file.with_name(f'{file.name}.partial')
         self.rows: list[dict] = []
-        file.parent.mkdir(parents=True, exist_ok=True)
         entries = self._read() if self._partial.exists() else []
         if len(entries) < 2:  # an identity without rows binds no run
             write_whole(self._partial, json.dumps(identity) + '\n')

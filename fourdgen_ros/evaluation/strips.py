@@ -36,11 +36,11 @@ def save_strip(result: RoadResult, seed: int, folder: Path) -> str:
         return ''
     file = folder / f'seed_{seed:04d}.jpg'
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         picture.save_picture(_stacked(pages), file, quality=_QUALITY)
     except OSError as error:
         raise InputError(f'picture {file}', expected='a folder that can be written to',
-                         got=error.strerror or str(error)) from error
+                         got=error.strerror or str(error),
+                         hint='Make room there, or name another file by --json.') from error
     return f'{folder.name}/{file.name}'
 
 

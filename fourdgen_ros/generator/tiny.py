@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,7 @@ class TinyGenerator:
             depth = torch.full_like(depth, PLANE)
         K = torch.from_numpy(np.stack([v.K for v in views])).float().to(device)
         frame0 = frame_tensor(rgb, depth, K).contiguous(memory_format=torch.channels_last)
+        measured = [_measured(view) for view in views] if sees_depth else []
         clock.lap('prepare')
 
         # 2. Denoise the latents of all views and frames together
@@ -109,9 +111,9 @@ class TinyGenerator:
             context = self.codec.context(frame0)
             if sees_depth:
                 drawn = self.codec.decode(start, tool, context, K)
-                tool = moved_tool(tool, _laid(drawn, depth, K))
+                tool = moved_tool(tool, _laid(drawn, K, measured))
             z = torch.cat([start[:, None], self.dynamics.restore(future.latents[0])], dim=1)
-            R, p = self._cameras(views, future.camera[0], tool)
+            R, p = _cameras(measured, future.camera[0], tool)
             tools = torch.cat([tool[:, None], future.tool[0]], dim=1)
             if self.dynamics.config.cross_view:
                 tools = agreed_tool(tools, R, p)
@@ -160,24 +162,6 @@ class TinyGenerator:
         if self.codec.config.depth:
             require_depth(observation, DEPTH_RANGE)
 
-    def _cameras(self, views: list[RgbdView], told: Tensor,
-                 tool: Tensor) -> tuple[Tensor, Tensor]:
-        """R (V, 3, 3) and p (V, 3), m: poses of the views in the reference view's frame, from what
-        the network tells of them (V, 9) and, where it sees depth, what they measure. From cameras
-        that it does not know, the tool (V, 10) that all see tells at times more than that."""
-        R, p = pose_from_9d(told.float())
-        R[0], p[0] = torch.eye(3), 0.0
-        if not self.codec.config.depth:
-            return R, p
-        guess = se3.make(R.double().cpu().numpy(), p.double().cpu().numpy())
-        points = []
-        for view in views:
-            xyz = pointmap(view.depth, view.K).reshape(-1, 3)
-            points.append(xyz[(xyz[:, 2] > DEPTH_RANGE[0]) & (xyz[:, 2] < DEPTH_RANGE[1])])
-        seen = tool_poses(tool)
-        T = torch.from_numpy(register(points, guess, seen[0] @ se3.inverse(seen))).to(R)
-        return T[:, :3, :3], T[:, :3, 3]
-
     def _assemble(self, observation: Observation, views: list[RgbdView], colour: Tensor,
                   points: Tensor, metres: Tensor, mask: Tensor, R: Tensor, p: Tensor, seed: int,
                   steps: int) -> Future:
@@ -209,15 +193,37 @@ class TinyGenerator:
             clamp_ratio=float(left.mean()))
 
 
-def _laid(drawn: DecodedFrame, depth: Tensor, K: Tensor) -> NDArray[np.float64]:
-    """Motions (V, 4, 4) that lay the hands as drawn at frame 0 on the measured `depth` (V, H, W),
-    m, of cameras K (V, 3, 3), see `registration.lay`."""
-    ray = torch.stack(rays(K, *depth.shape[1:]), dim=-1)
-    hands, scenes = ((ray * d[..., None]).cpu().numpy() for d in (drawn.depth, depth))
+def _measured(view: RgbdView) -> NDArray[np.floating]:
+    """Points (n, 3) of a view, m in its own optical frame, that networks take for measured."""
+    xyz = pointmap(view.depth, view.K).reshape(-1, 3)
+    return xyz[(xyz[:, 2] > DEPTH_RANGE[0]) & (xyz[:, 2] < DEPTH_RANGE[1])]
+
+
+def _laid(drawn: DecodedFrame, K: Tensor,
+          measured: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
+    """Motions (V, 4, 4) that lay the hands as cameras K (V, 3, 3) draw them at frame 0 on the
+    points that each view has `measured`, see `registration.lay`."""
+    ray = torch.stack(rays(K, *drawn.depth.shape[1:]), dim=-1)
+    hands = (ray * drawn.depth[..., None]).cpu().numpy()
     shown = (drawn.gripper > 0).cpu().numpy()
-    seen = ((depth > DEPTH_RANGE[0]) & (depth < DEPTH_RANGE[1])).cpu().numpy()
-    return np.stack([lay(hand[s], scene[m])
-                     for hand, s, scene, m in zip(hands, shown, scenes, seen, strict=True)])
+    return np.stack([lay(hand[s], points)
+                     for hand, s, points in zip(hands, shown, measured, strict=True)])
+
+
+def _cameras(measured: Sequence[NDArray[np.floating]], told: Tensor,
+             tool: Tensor) -> tuple[Tensor, Tensor]:
+    """R (V, 3, 3) and p (V, 3), m: poses of the views in the reference view's frame, from what the
+    network tells of them (V, 9) and the points that they have `measured`, none for one that sees no
+    depth. From cameras that it does not know, the tool (V, 10) that all see tells at times more
+    than that."""
+    R, p = pose_from_9d(told.float())
+    R[0], p[0] = torch.eye(3), 0.0
+    if not measured:
+        return R, p
+    guess = se3.make(R.double().cpu().numpy(), p.double().cpu().numpy())
+    seen = tool_poses(tool)
+    T = torch.from_numpy(register(measured, guess, seen[0] @ se3.inverse(seen))).to(R)
+    return T[:, :3, :3], T[:, :3, 3]
 
 
 def load_codec(folder: Path) -> FrameCodec:

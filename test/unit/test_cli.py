@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fourdgen_ros.cli import __main__ as cli
-from fourdgen_ros.cli import checks, doctor, generate
+from fourdgen_ros.cli import checks, doctor, generate, options
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.paths import share_directory
 from fourdgen_ros.sim.tasks import TASKS
@@ -96,6 +96,10 @@ def test_wrong_usage_is_one_line_with_the_next_step(
     assert told.startswith(start)
     assert told.endswith(f'`{next_step}` tells how to use it.\n')
     assert told.count('\n') == 1
+
+
+def test_the_tasks_that_help_names_are_those_of_the_cell() -> None:
+    assert set(options.TASKS) == set(TASKS)
 
 
 @pytest.mark.parametrize('verb', ['demo', 'evaluate'])

@@ -179,7 +179,7 @@ def test_where_the_hand_is_measured_moves_it_on_frame_0_and_nothing_later(monkey
     g = small()
     before = g.generate(observation(1), task=TASK, seed=1)
     aside = se3.make(translation=np.array([0.0, 0.05, 0.0]))[None]
-    monkeypatch.setattr(tiny, '_laid', lambda drawn, depth, K: aside)
+    monkeypatch.setattr(tiny, '_laid', lambda drawn, K, measured: aside)
     after = g.generate(observation(1), task=TASK, seed=1)
     np.testing.assert_array_equal(after.gripper[:, 1:], before.gripper[:, 1:])
     np.testing.assert_array_equal(after.rgb, before.rgb)
