@@ -12,10 +12,12 @@ import contextlib
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 ADDRESSES = {'robot': '10.213.77.1', 'gpu': '10.213.77.2'}
+UP_TIMEOUT = 10.0  # s until the cable carries
 
 
 def missing() -> str:
@@ -69,6 +71,13 @@ class TwoHosts:
                 stdout=subprocess.PIPE, text=True)
             if holder.stdout.readline() != 'ready\n':
                 raise RuntimeError(f'host {host} has no shared memory of its own')
+        # Fast DDS uses the interfaces that are up when a node starts, and no other ever after.
+        end = time.monotonic() + UP_TIMEOUT
+        while not all(self.run(host, 'cat', '/sys/class/net/cable/operstate').strip() == 'up'
+                      for host in ADDRESSES):
+            if time.monotonic() > end:
+                raise RuntimeError(f'the cable is not up after {UP_TIMEOUT:g} s')
+            time.sleep(0.05)
 
     def close(self) -> None:
         """End the hosts' processes and take the hosts away."""
