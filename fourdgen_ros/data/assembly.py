@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -71,23 +72,21 @@ def _place(root: Path, episode: Staged, index: int, first: int, task: int) -> di
     where = {'chunk_index': chunk, 'file_index': file}
     path = root / layout.DATA.format(**where)
     path.parent.mkdir(parents=True, exist_ok=True)
-    source, writer, done = pa.parquet.ParquetFile(episode.folder / RECORDS), None, 0
-    try:
-        for group in range(source.num_row_groups):
-            table = source.read_row_group(group)
+    with ExitStack() as stack:
+        staged = stack.enter_context(pa.memory_map(str(episode.folder / RECORDS)))
+        source, writer, done = pa.ipc.open_file(staged), None, 0
+        for group in range(source.num_record_batches):
+            table = pa.Table.from_batches([source.get_batch(group)])
             n = table.num_rows
             for name, values in (('episode_index', np.full(n, index)),
                                  ('index', first + done + np.arange(n)),
                                  ('task_index', np.full(n, task))):
                 table = table.append_column(name, pa.array(values.astype(np.int64)))
             if writer is None:
-                writer = pa.parquet.ParquetWriter(path, table.schema, **_PARQUET)
+                writer = stack.enter_context(
+                    pa.parquet.ParquetWriter(path, table.schema, **_PARQUET))
             writer.write_table(table)
             done += n
-    finally:
-        if writer is not None:
-            writer.close()
-        source.close()
     row: dict[str, Any] = {
         'episode_index': index, 'tasks': [episode.text], 'length': episode.length,
         'data/chunk_index': chunk, 'data/file_index': file, 'dataset_from_index': first,

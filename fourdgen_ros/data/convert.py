@@ -29,7 +29,7 @@ from fourdgen_ros.data.disk import room_for
 from fourdgen_ros.data.findings import BAD, WARNING, Finding
 from fourdgen_ros.data.staging import SUMMARY, Staged, read_staged
 
-FORMAT = 4  # of staged episodes: a higher one ignores what older versions left
+FORMAT = 5  # of staged episodes: a higher one ignores what older versions left
 _THREADS = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS')
 _SIMULATED = 10**18  # ns, the year 2001: clocks that show less began with a simulator
 _NEEDED = 0.75  # of the size of the recordings, free before anything is written

@@ -69,7 +69,7 @@ class VideoWriter:
 
     def add(self, rgb: NDArray[np.uint8]) -> None:
         """Append one (H, W, 3) frame."""
-        frame = _av().VideoFrame.from_ndarray(rgb, format='rgb24')
+        frame = _av().VideoFrame.from_numpy_buffer(np.ascontiguousarray(rgb), format='rgb24')
         frame.pts, self._count = self._count, self._count + 1
         self._file.mux(self._stream.encode(frame))
 

@@ -22,10 +22,8 @@ from fourdgen_ros.data.episode import COLOUR, DEPTH, GRIPPER, Episode, Picture
 from fourdgen_ros.data.findings import Finding
 from fourdgen_ros.data.pictures import VideoWriter, depth_bytes, mask_bytes
 
-RECORDS, SUMMARY = 'records.parquet', 'episode.json'
-# Plain: the data set, which is put together from this file, compresses.
-_PARQUET = {'use_dictionary': False, 'compression': 'none'}
-_GROUP_BYTES = 2**28  # of depth images in memory before they are written
+RECORDS, SUMMARY = 'records.arrow', 'episode.json'
+_GROUP_BYTES = 2**24  # of images in memory before they are written; more is slow to allocate
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,10 @@ class Staged:
 
 
 def pyarrow() -> Any:
-    """The package pyarrow with its parquet module; raises MissingDependencyError."""
+    """The package pyarrow with its modules of files; raises MissingDependencyError."""
     try:
         import pyarrow as pa
+        import pyarrow.ipc
         import pyarrow.parquet
     except ImportError as error:
         raise MissingDependencyError(
@@ -161,7 +160,8 @@ def _write(part: Path, episode: Episode, numbers: dict[str, NDArray],
 
 
 class _RecordWriter:
-    """Parquet file of records; rows are written when all their pictures are there."""
+    """Arrow file of records, as they are in memory: the data set, which is put together from it,
+    compresses. Rows are written when all their pictures are there."""
 
     def __init__(self, path: Path, numbers: dict[str, NDArray], images: list[str]) -> None:
         self._pa = pa = pyarrow()
@@ -171,7 +171,7 @@ class _RecordWriter:
         image = pa.struct([('bytes', pa.binary()), ('path', pa.string())])
         self._schema = pa.schema([(key, image) for key in images]
                                  + [(key, arrow_type(values)) for key, values in numbers.items()])
-        self._file = pa.parquet.ParquetWriter(path, self._schema, **_PARQUET)
+        self._file = pa.ipc.new_file(str(path), self._schema)
 
     def __enter__(self) -> _RecordWriter:
         return self

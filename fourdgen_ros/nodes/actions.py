@@ -377,7 +377,7 @@ def call_action(client: SafeActionClient, goal: Any, *, timeout: float, accept_t
     """
     running = send_goal(client, goal, timeout=accept_timeout, interrupted=interrupted,
                         feedback=feedback)
-    gone = _gone(client)
+    gone = server_gone(client)
     if running.wait(timeout, lambda: interrupted() or gone()):
         if running.succeeded or running.result.error_code != 0:
             return running.result
@@ -399,7 +399,7 @@ def call_action(client: SafeActionClient, goal: Any, *, timeout: float, accept_t
                          hint='See the log of its node, or give it more time.')
 
 
-def _gone(client: SafeActionClient) -> Callable[[], bool]:
+def server_gone(client: SafeActionClient) -> Callable[[], bool]:
     """What says whether the server has been missing for GONE_TIMEOUT s whenever it was asked."""
     seen = time.monotonic()
 

@@ -23,6 +23,7 @@ from fourdgen_ros.nodes.actions import (
     SafeActionClient,
     SentGoal,
     request_goal,
+    server_gone,
     wait_for_ready,
 )
 from fourdgen_ros.nodes.base import StageNode
@@ -172,7 +173,8 @@ class Controllers:
                 interrupted: Callable[[], bool], on_start: Callable[[], None]) -> RunningGoal:
         running = self._begin(client, goal, interrupted)
         on_start()
-        if running.wait(limit, interrupted):
+        gone = server_gone(client)
+        if running.wait(limit, lambda: interrupted() or gone()):
             if not running.succeeded and interrupted():
                 raise CanceledError  # the stop reached the controller before it reached us
             if running.outcome == 'CANCELED':
@@ -184,8 +186,9 @@ class Controllers:
         running.cancel()
         if not running.wait(HOLD_TIMEOUT):
             self._unstopped = client.name, running
-            raise UnstoppedError(f'controller {client.name!r} has not ended {HOLD_TIMEOUT:g} s '
-                                 f'after it was told to')
+            raise UnstoppedError(
+                f'controller {client.name!r} has gone while it worked on a goal' if gone() else
+                f'controller {client.name!r} has not ended {HOLD_TIMEOUT:g} s after it was told to')
         if interrupted():
             raise CanceledError
         raise ExecutionError(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +12,12 @@ import numpy as np
 import pytest
 from action_msgs.srv import CancelGoal
 from control_msgs.action import FollowJointTrajectory, ParallelGripperCommand
+from control_msgs.action import GripperCommand as GripperCommandAction
 from execution_bench import GOAL, LONG, PATIENT, Bench, FixedPlanner, planning_goal
 from rclpy.action import ActionServer
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.exceptions import InvalidParameterValueException
+from rclpy.node import Node
 from robot_server import ARM, FINGERS, HOME, Robot, move
 from ros_graph import Graph, elsewhere, eventually, parameters
 from std_msgs.msg import Empty, String
@@ -546,6 +550,29 @@ def test_a_controller_that_never_finishes(bench: Any) -> None:
     result = b.execute()
     assert result.error_code == Result.CONTROLLER_ABORTED
     assert 'did not finish within 0.5 s' in result.error_msg
+
+
+def test_a_controller_that_has_gone_is_not_waited_for(bench: Any, graph: Graph) -> None:
+    b = bench(FixedPlanner(GripperCommand(0.0)), gripper_action='other/gripper_cmd',
+              gripper_timeout=LONG)
+    driver = graph.add(Node('other_driver'))
+    at_work, ended = threading.Event(), threading.Event()
+
+    def work(_: Any) -> GripperCommandAction.Result:
+        at_work.set()
+        ended.wait(LONG)
+        return GripperCommandAction.Result()
+
+    ActionServer(driver, GripperCommandAction, 'other/gripper_cmd', work,
+                 callback_group=ReentrantCallbackGroup())
+    running = b.start()
+    assert at_work.wait(30.0)
+    graph.remove(driver)
+    ended.set()
+    assert running.wait(LONG / 2)
+    assert running.result.error_code == Result.CONTROLLER_ABORTED
+    assert "'other/gripper_cmd' has gone" in running.result.error_msg
+    assert 'the robot may move' in running.result.error_msg
 
 
 @pytest.mark.parametrize(('segment', 'action'), [

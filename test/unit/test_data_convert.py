@@ -187,11 +187,11 @@ def test_an_interrupted_conversion_goes_on(tmp_path: Path, made, monkeypatch) ->
     monkeypatch.setattr(convert, 'assemble', lambda *given: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         convert.convert(jobs, out)
-    staged = {p: p.stat().st_mtime_ns for p in (tmp_path / '.set.part').glob('*/records.parquet')}
+    staged = {p: p.stat().st_mtime_ns for p in (tmp_path / '.set.part').glob('*/records.arrow')}
     assert len(staged) == 2 and not out.exists()
     monkeypatch.setattr(convert, 'assemble', assembly.assemble)
     seen = []
-    convert.convert(jobs, out, done=lambda o: seen.append(o.episode.folder / 'records.parquet'))
+    convert.convert(jobs, out, done=lambda o: seen.append(o.episode.folder / 'records.arrow'))
     assert set(seen) == set(staged), 'they were not converted again'
     assert len(Dataset(out)) == 2
 
@@ -228,7 +228,7 @@ def test_a_worker_that_is_killed_is_told_and_the_rest_is_kept(tmp_path: Path, ma
     with pytest.raises(ExecutionError, match=r'it died.*fewer workers'):
         convert.convert(jobs, out)
     assert not out.exists()
-    assert len(list((tmp_path / '.set.part').glob('*/records.parquet'))) == 1
+    assert len(list((tmp_path / '.set.part').glob('*/records.arrow'))) == 1
 
 
 def test_several_workers_write_the_same_data_set(tmp_path: Path, made) -> None:
