@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fourdgen_ros.cli import options
+from fourdgen_ros.core.paths import GRIPPER_NAMED
 
 if TYPE_CHECKING:
     from fourdgen_ros.evaluation.calibration import CameraCheck
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         choices=('raw', 'compressed', 'compressedDepth'))
     parser.add_argument('--robot', default='panda', help='file in config/robots (%(default)s)')
     parser.add_argument('--gripper', default='panda_hand',
-                        help='folder of assets/grippers (%(default)s)')
+                        help=f'{GRIPPER_NAMED} (%(default)s)')
     parser.add_argument('--timeout', type=float, default=10.0,
                         help='s to wait for images (%(default)s)')
     parser.add_argument('--from-cell', type=int, metavar='SEED',

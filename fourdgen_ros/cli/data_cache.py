@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fourdgen_ros.cli import options
+from fourdgen_ros.core.paths import GRIPPER_NAMED
 
 if TYPE_CHECKING:
     from fourdgen_ros.data.masks import GripperMasks, GripperShape
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='records a second (%(default)s)')
     parser.add_argument('--task', help='of a data set with several')
     parser.add_argument('--gripper', default='panda_hand',
-                        help='folder in assets/grippers for the masks (%(default)s)')
+                        help=f'of the masks: {GRIPPER_NAMED} (%(default)s)')
     parser.add_argument('--sam2', metavar='WEIGHTS',
                         help='outline masks with SAM 2 where it agrees with the mesh: a folder or '
                              'a repository of the hub')

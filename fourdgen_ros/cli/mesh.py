@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from fourdgen_ros.cli import options
+from fourdgen_ros.core.paths import GRIPPER_NAMED
 
 HELP = 'write the gripper as a mesh file, for Isaac ROS'
 
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'box, as Isaac ROS FoundationPose is to be given it (docs/foundationpose.md). The tracker '
         'node needs the same gripper and opening: parameters `gripper` and `mesh_opening`.')
     parser.add_argument('--gripper', default='panda_hand',
-                        help='a folder of assets/grippers (panda_hand)')
+                        help=f'{GRIPPER_NAMED} (%(default)s)')
     parser.add_argument('--opening', type=float, default=0.04, metavar='M',
                         help='m between the finger pads (0.04)')
     parser.add_argument('--out', type=Path, required=True, help=f'file: {", ".join(FORMATS)}')

@@ -7,9 +7,13 @@ import os
 import sys
 import sysconfig
 from collections.abc import MutableMapping
+from importlib import resources
 from pathlib import Path
 
 from fourdgen_ros.core.errors import InputError
+
+GRIPPERS = Path(str(resources.files('fourdgen_ros') / 'assets' / 'grippers'))
+GRIPPER_NAMED = 'a name in assets/grippers, or the path of a folder'  # what options take
 
 
 def share_directory() -> Path:
@@ -30,6 +34,19 @@ def share_directory() -> Path:
     raise InputError(
         'the files of fourdgen_ros', expected='share/fourdgen_ros/config beside the package',
         got=f'none above {module}', hint='Install the package with colcon or pip again.')
+
+
+def gripper_folder(name: str) -> Path:
+    """Folder of a gripper's meshes: that of the package's `assets/grippers` with this name, or,
+    where `name` has a slash, the folder at that path. Raises InputError without `gripper.yaml`."""
+    own = '/' in name
+    folder = Path(name).expanduser().absolute() if own else GRIPPERS / name
+    if not (folder / 'gripper.yaml').is_file():
+        known = sorted(p.parent.name for p in GRIPPERS.glob('*/gripper.yaml'))
+        raise InputError(f'gripper {name!r}', expected=f'one of {known}, or a folder with a slash '
+                         'in its path', got=f'no gripper.yaml in {folder}' if own else name,
+                         hint='How to make a folder for another gripper: docs/robot.md.')
+    return folder
 
 
 def require_path(arguments: MutableMapping[str, str], name: str, *, folder: bool = False) -> None:

@@ -9,6 +9,7 @@ older than RViz' transforms when RViz starts late. See docs/visualization.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path as FilePath
 
 import numpy as np
 from geometry_msgs.msg import Point, PoseStamped, Vector3
@@ -20,6 +21,7 @@ from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
 from fourdgen_ros.core import se3
+from fourdgen_ros.core.paths import GRIPPERS
 from fourdgen_ros.core.types import GripperTrajectory, JointTrajectory, MotionPlan
 from fourdgen_ros.motion.robot import RobotConfig
 from fourdgen_ros.nodes.conversions import header, joint_trajectory_to_msg, matrix_to_pose
@@ -75,8 +77,8 @@ def cell_markers(robot: RobotConfig) -> list[Marker]:
         for i, obstacle in enumerate(robot.scene)]
 
 
-def gripper_markers(trajectory: GripperTrajectory, frame: int, hand: Sequence[HandPart],
-                    gripper: str) -> list[Marker]:
+def gripper_markers(trajectory: GripperTrajectory, frame: int,
+                    hand: Sequence[HandPart]) -> list[Marker]:
     """The gripper at `frame` of its path, faint ones along it, and the path as a line.
 
     Colours tell the confidence, of each pose its own.
@@ -96,10 +98,17 @@ def gripper_markers(trajectory: GripperTrajectory, frame: int, hand: Sequence[Ha
                 pose = part.at(trajectory.poses[t], float(trajectory.opening[t]))
                 mesh = _marker(base, namespace, len(markers), Marker.MESH_RESOURCE,
                                (1.0, 1.0, 1.0), colours[t], alpha, pose)
-                mesh.mesh_resource = (
-                    f'package://fourdgen_ros/assets/grippers/{gripper}/{part.mesh.name}')
+                mesh.mesh_resource = _mesh_uri(part.mesh)
                 markers.append(mesh)
     return markers
+
+
+def _mesh_uri(mesh: FilePath) -> str:
+    """Where RViz finds a mesh: a bundled one in the package, which it may have on another machine,
+    one of the user's at its path."""
+    if mesh.is_relative_to(GRIPPERS):
+        return f'package://fourdgen_ros/assets/grippers/{mesh.relative_to(GRIPPERS).as_posix()}'
+    return mesh.as_uri()
 
 
 def path_message(trajectory: GripperTrajectory) -> Path:

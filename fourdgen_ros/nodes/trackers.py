@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from fourdgen_ros.core.paths import GRIPPER_NAMED
 from fourdgen_ros.nodes.base import StageNode
 from fourdgen_ros.tracker.base import Tracker
 
@@ -11,7 +12,7 @@ BACKENDS = ('embedded', 'foundationpose', 'isaac_ros')
 
 def declare_tracking(node: StageNode) -> None:
     """Declare the parameters of `make_tracker`."""
-    node.parameter('gripper', 'panda_hand', 'gripper model: a folder of assets/grippers')
+    node.parameter('gripper', 'panda_hand', f'gripper model: {GRIPPER_NAMED}')
     node.parameter(
         'backend', BACKENDS[0], 'embedded: in this process, on the CPU; foundationpose: your '
         'checkout of NVlabs/FoundationPose in a process of its own; isaac_ros: the FoundationPose '

@@ -15,6 +15,7 @@ from std_srvs.srv import Trigger
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import ExecutionError, InputError
+from fourdgen_ros.core.paths import GRIPPER_NAMED
 from fourdgen_ros.core.types import Future, GripperTrajectory, MotionPlan, Observation
 from fourdgen_ros.evaluation.recording import match
 from fourdgen_ros.motion.robot import RobotConfig
@@ -57,8 +58,7 @@ class ViewNode(StageNode):
         super().__init__('view', **options)
         robot = self.parameter('robot', 'panda', 'the name of a file in config/robots, the same as '
                                                  'of the tracker')
-        gripper = self.parameter('gripper', 'panda_hand',
-                                 'gripper model: a folder of assets/grippers')
+        gripper = self.parameter('gripper', 'panda_hand', f'gripper model: {GRIPPER_NAMED}')
         host = self.parameter('host', '127.0.0.1', 'address that the page is served on; any but '
                                                    'the loopback asks for a token')
         port = self.parameter('port', 8080, 'port of the page, or the next that is free; 0: any',

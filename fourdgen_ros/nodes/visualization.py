@@ -18,6 +18,7 @@ from visualization_msgs.msg import MarkerArray
 
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.health import Status
+from fourdgen_ros.core.paths import GRIPPER_NAMED
 from fourdgen_ros.core.types import Future, GripperTrajectory, MotionPlan
 from fourdgen_ros.motion.robot import RobotConfig
 from fourdgen_ros.nodes import conversions, rviz_messages
@@ -42,13 +43,12 @@ class VisualizationNode(StageNode):
         super().__init__('visualization', **options)
         robot = self.parameter('robot', 'panda', 'the name of a file in config/robots, the same as '
                                                  'of the tracker')
-        self._gripper = self.parameter('gripper', 'panda_hand',
-                                       'gripper model: a folder of assets/grippers')
+        gripper = self.parameter('gripper', 'panda_hand', f'gripper model: {GRIPPER_NAMED}')
         rate = self.parameter('live_rate', 2.0, 'clouds of the cameras per second, at most [Hz]',
                               low=0.1, high=30.0)
         self.parameter('live_stride', 4, 'every n-th pixel of the cameras\' images is shown',
                        low=1, high=32, dynamic=True)
-        self._robot, self._hand = RobotConfig.named(robot), load_hand(self._gripper)
+        self._robot, self._hand = RobotConfig.named(robot), load_hand(gripper)
         self._base = self._robot.base_link
         self._lock = threading.RLock()
         self._future: tuple[Future, NDArray[np.float64]] | None = None
@@ -141,7 +141,7 @@ class VisualizationNode(StageNode):
     def _show_gripper(self) -> None:
         if self._trajectory is not None:
             self._publish_markers('gripper', rviz_messages.gripper_markers(
-                self._trajectory, self._frame, self._hand, self._gripper))
+                self._trajectory, self._frame, self._hand))
 
     # --- plan, status, cameras ----------------------------------------------------------------
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from importlib import resources
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.paths import gripper_folder
 
 Array = NDArray[np.float64]
 
@@ -114,13 +114,8 @@ def _joined(meshes: list[trimesh.Trimesh]) -> trimesh.Trimesh:
 
 
 def load_gripper(name: str) -> GripperModel:
-    """Model of a gripper in the package's `assets/grippers` by name, e.g. 'panda_hand'."""
-    folder = Path(str(resources.files('fourdgen_ros') / 'assets' / 'grippers' / name))
-    if not (folder / 'gripper.yaml').is_file():
-        known = sorted(p.parent.name for p in folder.parent.glob('*/gripper.yaml'))
-        raise InputError(f'gripper {name!r}', expected=f'one of {known}', got=name,
-                         hint='Or give the folder of another one to load_gripper_folder().')
-    return load_gripper_folder(folder)
+    """Model of a gripper by its name, e.g. 'panda_hand', or its folder, see `gripper_folder`."""
+    return load_gripper_folder(gripper_folder(name))
 
 
 def load_gripper_folder(folder: Path) -> GripperModel:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError
+from fourdgen_ros.core.paths import gripper_folder
 
 Array = NDArray[np.float64]
 
@@ -32,8 +32,9 @@ class HandPart:
 
 
 def load_hand(name: str) -> tuple[HandPart, ...]:
-    """Parts of a gripper in `assets/grippers` by name: its hand first, then its fingers."""
-    folder = Path(str(resources.files('fourdgen_ros') / 'assets' / 'grippers' / name))
+    """Parts of a gripper by its name or folder, see `gripper_folder`: its hand first, then its
+    fingers."""
+    folder = gripper_folder(name)
     try:
         spec = yaml.safe_load((folder / 'gripper.yaml').read_text(encoding='utf-8'))
         T_tcp_hand = se3.inverse(_transform(spec['tcp'], 'translation'))
@@ -44,8 +45,8 @@ def load_hand(name: str) -> tuple[HandPart, ...]:
             parts.append(HandPart(folder / finger['mesh'], pose,
                                   0.5 * axis / np.linalg.norm(axis)))
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f'gripper {name!r}', expected='a folder of assets/grippers with a '
-                         'complete gripper.yaml', got=f'{type(error).__name__}: {error}') from error
+        raise InputError(f'gripper {name!r}', expected='a complete gripper.yaml',
+                         got=f'{type(error).__name__}: {error}') from error
     return tuple(parts)
 
 

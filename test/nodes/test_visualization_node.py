@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -29,7 +30,8 @@ from ros_graph import Graph, eventually, parameters
 from sensor_msgs.msg import Image, PointCloud2
 from visualization_msgs.msg import Marker, MarkerArray
 
-from fourdgen_ros.core.paths import share_directory
+from fourdgen_ros.core.paths import GRIPPERS, share_directory
+from fourdgen_ros.core.types import GripperTrajectory
 from fourdgen_ros.msg import GeneratedFuture
 from fourdgen_ros.msg import GripperTrajectory as GripperTrajectoryMsg
 from fourdgen_ros.msg import MotionPlan as MotionPlanMsg
@@ -37,8 +39,10 @@ from fourdgen_ros.nodes import conversions
 from fourdgen_ros.nodes.base import StageNode
 from fourdgen_ros.nodes.camera_inputs import CameraInputs
 from fourdgen_ros.nodes.qos import IMAGE, LATCHED
+from fourdgen_ros.nodes.rviz_messages import gripper_markers
 from fourdgen_ros.nodes.tf import StaticTransformPublisher
 from fourdgen_ros.nodes.visualization import VisualizationNode
+from fourdgen_ros.view.hand import load_hand
 
 RVIZ = share_directory() / 'rviz' / 'fourdgen.rviz'
 # What the displays of RViz subscribe to.
@@ -237,6 +241,15 @@ def test_a_future_before_its_calibration_is_shown_when_that_comes(graph: Graph) 
     road.publish(time.time_ns())
     road.calibrate()
     assert eventually(lambda: bool(clouds))
+
+
+def test_a_mesh_of_the_user_is_shown_from_its_file(tmp_path: Path) -> None:
+    shutil.copytree(GRIPPERS / 'panda_hand', tmp_path / 'my hand')
+    path = GripperTrajectory(np.eye(4)[None], np.full(1, 0.04), np.ones(1), np.zeros(1), 'base', 0)
+    shown = gripper_markers(path, 0, load_hand(f'{tmp_path}/my hand'))
+    meshes = [m.mesh_resource for m in shown if m.mesh_resource]
+    assert meshes[0] == (tmp_path / 'my hand' / 'hand.ply').as_uri()
+    assert len(meshes) == 3
 
 
 def test_the_gripper_has_its_mesh_place_and_confidence(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.tracker.gripper_model import load_gripper, load_gripper_folder
+from fourdgen_ros.view.hand import load_hand
 
 GRIPPER = load_gripper('panda_hand')
 FOLDER = Path(str(resources.files('fourdgen_ros') / 'assets' / 'grippers' / 'panda_hand'))
@@ -75,6 +76,19 @@ def test_nearest_symmetric_undoes_a_half_turn(w, flipped, small):
 def test_unknown_gripper_names_the_known_ones():
     with pytest.raises(InputError, match='panda_hand'):
         load_gripper('no_such_hand')
+
+
+def test_a_gripper_of_the_user_is_a_folder(tmp_path, monkeypatch):
+    shutil.copytree(FOLDER, tmp_path / 'hand')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    for name in (str(tmp_path / 'hand'), './hand', '~/hand'):
+        np.testing.assert_array_equal(load_gripper(name).hand_points, GRIPPER.hand_points)
+        assert [part.mesh.parent for part in load_hand(name)] == 3 * [tmp_path / 'hand']
+    with pytest.raises(InputError, match='no gripper.yaml in .*lost'):
+        load_gripper('./lost')
+    with pytest.raises(InputError, match='with a slash'):
+        load_gripper('hand')  # as a name it would depend on where one is
 
 
 @pytest.mark.parametrize(('old', 'new', 'message'), [
