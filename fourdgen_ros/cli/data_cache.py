@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fourdgen_ros.cli import options
-from fourdgen_ros.core.paths import GRIPPER_NAMED
+from fourdgen_ros.core.paths import GRIPPER_NAMED, gripper_folder
 
 if TYPE_CHECKING:
     from fourdgen_ros.data.masks import GripperMasks, GripperShape
 
+_GRIPPER = 'panda_hand'
 HELP = 'make the folder that training reads from a LeRobotDataset'
 
 
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--rate', type=options.positive, default=5,
                         help='records a second (%(default)s)')
     parser.add_argument('--task', help='of a data set with several')
-    parser.add_argument('--gripper', default='panda_hand',
+    parser.add_argument('--gripper', default=_GRIPPER,
                         help=f'of the masks: {GRIPPER_NAMED} (%(default)s)')
     parser.add_argument('--sam2', metavar='WEIGHTS',
                         help='outline masks with SAM 2 where it agrees with the mesh: a folder or '
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from fourdgen_ros.data.cache import MESH, Shape, build
+    from fourdgen_ros.data.cache import Shape, build
 
     gripper_masks(args.gripper, args.sam2)  # an error here, before anything is written
     options.require_folder(f'--out {args.out}', args.out)
@@ -47,13 +48,23 @@ def run(args: argparse.Namespace) -> int:
         line = bar.add_task('episodes', total=None, note='')
         count = build(args.dataset, args.out, Shape(*args.size, args.rate),
                       partial(gripper_masks, args.gripper, args.sam2), task=args.task,
-                      masks_by=MESH if args.sam2 is None else f'SAM 2, {args.sam2}',
+                      masks_by=_made_from(args.gripper, args.sam2),
                       workers=args.workers,
                       done=lambda n, total: bar.update(line, completed=n, total=total))
     options.console().print(
         f'{count} episodes in {args.out}. Next: fourdgen train --data {args.out} '
         f'--out {Path("runs") / args.out.name}')
     return 0
+
+
+def _made_from(gripper: str, sam2: str | None) -> str:
+    """What masks are made from, in words that differ where they do."""
+    from fourdgen_ros.data.cache import MESH, checksum
+
+    own = [] if gripper == _GRIPPER else [
+        f'{file.name} {checksum(file)[:16]}'
+        for file in sorted(gripper_folder(gripper).rglob('*')) if file.is_file()]
+    return ', '.join(own + ([] if sam2 is None else [f'SAM 2, {sam2}'])) or MESH
 
 
 @cache

@@ -18,6 +18,7 @@ from fourdgen_ros.cli import __main__ as cli
 from fourdgen_ros.cli.data_cache import gripper_masks, gripper_shape
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import ExecutionError, InputError
+from fourdgen_ros.core.paths import GRIPPERS
 from fourdgen_ros.data import cache
 from fourdgen_ros.data.bag_job import BagJob
 from fourdgen_ros.data.convert import convert
@@ -99,6 +100,24 @@ def test_a_worker_that_is_killed_is_told(made, tmp_path: Path) -> None:
 def test_another_size_needs_another_folder(made) -> None:
     with pytest.raises(InputError, match='Write into another folder'):
         cache.build(*made, cache.Shape(12, 16), partial(gripper_masks, 'panda_hand'))
+
+
+def test_masks_of_another_gripper_need_another_folder(
+        made, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    own = tmp_path / 'hand'
+    shutil.copytree(GRIPPERS / 'panda_hand', own)
+
+    def refused(out: Path) -> bool:
+        done = cli.main(['data', 'cache', str(made[0]), '--out', str(out), *SIZE,
+                         '--gripper', str(own)])
+        return done == 1 and 'Write into another folder' in capsys.readouterr().err
+
+    assert refused(made[1])
+    assert not refused(tmp_path / 'cache') and cache.verify(tmp_path / 'cache') == []
+    assert not refused(tmp_path / 'cache')
+    description = own / 'gripper.yaml'
+    description.write_text(description.read_text().replace('0.1034', '0.1234'))
+    assert refused(tmp_path / 'cache')
 
 
 def test_a_cache_of_a_data_set_that_changed_is_refused_and_kept(tmp_path: Path) -> None:
