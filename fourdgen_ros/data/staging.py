@@ -23,7 +23,7 @@ from fourdgen_ros.data.findings import Finding
 from fourdgen_ros.data.pictures import VideoWriter, depth_bytes, mask_bytes
 
 RECORDS, SUMMARY = 'records.arrow', 'episode.json'
-_GROUP_BYTES = 2**24  # of images in memory before they are written; more is slow to allocate
+_GROUP_BYTES = 2**24  # of the images of rows that are written together; more is slow to allocate
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,6 @@ class _RecordWriter:
         self._pa = pa = pyarrow()
         self._numbers, self._first = numbers, 0
         self._images: dict[str, list[bytes]] = {key: [] for key in images}
-        self._bytes = 0
         image = pa.struct([('bytes', pa.binary()), ('path', pa.string())])
         self._schema = pa.schema([(key, image) for key in images]
                                  + [(key, arrow_type(values)) for key, values in numbers.items()])
@@ -186,12 +185,16 @@ class _RecordWriter:
     def add(self, key: str, data: bytes) -> None:
         """Append the next picture of a feature."""
         self._images[key].append(data)
-        self._bytes += len(data)
-        if self._bytes > _GROUP_BYTES:
+        rows = self._complete()
+        if rows and rows * sum(len(images[0]) for images in self._images.values()) > _GROUP_BYTES:
             self._flush()
 
+    def _complete(self) -> int:
+        """Rows that wait with all their pictures; some sources give them camera by camera."""
+        return min(len(images) for images in self._images.values())
+
     def _flush(self) -> None:
-        count = min(len(data) for data in self._images.values())
+        count = self._complete()
         if not count:
             return
         pa, rows = self._pa, slice(self._first, self._first + count)
@@ -208,7 +211,6 @@ class _RecordWriter:
                 arrays.append(pa.array(self._numbers[field.name][rows].tolist(), field.type))
         self._file.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
         self._first += count
-        self._bytes = sum(len(d) for data in self._images.values() for d in data)
 
 
 def arrow_type(values: NDArray) -> Any:

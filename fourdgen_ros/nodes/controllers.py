@@ -93,9 +93,9 @@ class Controllers:
         """Run one segment to its end; `on_start()` is called when the controller has accepted it.
 
         Raises RejectedError when nothing was started, ExecutionError with the controller's own code
-        and text when it failed or took too long, and CanceledError as soon as `interrupted()`;
-        whatever still runs has then been canceled, and has ended: otherwise UnstoppedError is
-        raised.
+        and text when it failed, vanished or took too long, and CanceledError as soon as
+        `interrupted()`; whatever still runs has then been canceled, and has ended: otherwise
+        UnstoppedError is raised.
         """
         if isinstance(segment, types.JointTrajectory):
             self._run_arm(segment, interrupted, on_start)
@@ -182,17 +182,20 @@ class Controllers:
                     f'controller {client.name!r}: goal CANCELED', got='a cancel request, not by '
                     'this node', hint='Something else stopped it: RViz, a pendant, another node?')
             return running
+        lost = gone()
         self.stop()
         running.cancel()
         if not running.wait(HOLD_TIMEOUT):
             self._unstopped = client.name, running
             raise UnstoppedError(
-                f'controller {client.name!r} has gone while it worked on a goal' if gone() else
+                f'controller {client.name!r} has gone while it worked on a goal' if lost else
                 f'controller {client.name!r} has not ended {HOLD_TIMEOUT:g} s after it was told to')
         if interrupted():
             raise CanceledError
         raise ExecutionError(
-            f'controller {client.name!r} did not finish within {limit:.1f} s and was canceled')
+            f'controller {client.name!r} '
+            + ('could not be reached for a while' if lost else
+               f'did not finish within {limit:.1f} s') + ' and was canceled')
 
     def _begin(self, client: SafeActionClient, goal: Any,
                interrupted: Callable[[], bool]) -> RunningGoal:

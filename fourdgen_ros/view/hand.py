@@ -46,7 +46,8 @@ def load_hand(name: str) -> tuple[HandPart, ...]:
                                   0.5 * axis / np.linalg.norm(axis)))
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise InputError(f'gripper {name!r}', expected='a complete gripper.yaml',
-                         got=f'{type(error).__name__}: {error}') from error
+                         got=f'{type(error).__name__}: {error}',
+                         hint='Compare it with assets/grippers/panda_hand/gripper.yaml.') from error
     return tuple(parts)
 
 

@@ -16,6 +16,7 @@ from fourdgen_ros.cli.data_cache import gripper_masks
 from fourdgen_ros.core import se3
 from fourdgen_ros.core.errors import InputError
 from fourdgen_ros.core.paths import share_directory
+from fourdgen_ros.data import staging
 from fourdgen_ros.data.cache import Shape, build
 from fourdgen_ros.data.dataset import Dataset
 from fourdgen_ros.data.episode import DEPTH, GRIPPER
@@ -63,6 +64,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     episodes = [str(write_episode(folder / f'episode_{k}')) for k in range(2)]
     assert cli.main(['data', 'import', *episodes, '--out', str(folder / 'set')]) == 0
     return folder / 'set'
+
+
+def test_rows_that_come_camera_by_camera_are_written_together(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group of one row each would be many small groups in the data set, too."""
+    monkeypatch.setattr(staging, '_GROUP_BYTES', 40_000)  # three rows: depth has 6 kB, twice
+    ReleaseJob(write_episode(tmp_path / 'episode'), SETTINGS, 0).convert(tmp_path / 'staged')
+    pa = staging.pyarrow()
+    with pa.memory_map(str(tmp_path / 'staged' / staging.RECORDS)) as file:
+        reader = pa.ipc.open_file(file)
+        rows = [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)]
+    assert sum(rows) == T
+    assert 1 < rows[0] < T and set(rows[:-1]) == {rows[0]}
 
 
 def test_poses_calibration_and_labels_survive(made: Path) -> None:
